@@ -2,8 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::backend::target::TargetArgs;
 use crate::commands::{
-    attach, commit, completion, container, cp, create, diff, events, exec, export, fork, generate,
+    attach, commit, completion, container, context, cp, create, diff, events, exec, export, fork, generate,
     healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename,
     restart, rm, run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version,
     volume, wait,
@@ -22,6 +23,9 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_enum, default_value = "warn", env = LOG_VARIABLE)]
     pub(crate) log_level: LogLevel,
 
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -39,6 +43,9 @@ pub(crate) enum Command {
     Snapshot(snapshot::Verb),
     /// Clone a running machine: every clone starts, or none does
     Fork(fork::Args),
+    /// Manage the contexts: managers on whose hosts commands act
+    #[command(subcommand)]
+    Context(context::Verb),
     /// Prepare this host: kernel, initramfs and boot snapshot
     Setup(setup::Args),
     /// Serve machines over HTTP

@@ -1,6 +1,7 @@
 //! `mimeo`: arguments -> settings -> command -> output -> exit code.
 
 mod arguments;
+mod backend;
 mod commands;
 mod deferred;
 mod detach_keys;

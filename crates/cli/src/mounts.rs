@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use mimeo_engine::Engine;
 use mimeo_engine::machine::{Found, MachineSpec, Record, VolumeMount, VolumeSpec};
 use serde::Serialize;
 
+use crate::backend::Host;
 use crate::view::ImageNames;
 
 /// One mount, with podman's fields.
@@ -29,15 +29,15 @@ pub(crate) struct Mount {
 }
 
 /// All mounts of a machine: directories of the host, then volumes, then those that its image declares.
-pub(crate) fn all(engine: &Engine, found: &Found, names: &ImageNames) -> Vec<Mount> {
+pub(crate) fn all(host: &Host, found: &Found, names: &ImageNames) -> Vec<Mount> {
     let spec = &found.record.spec;
-    let host = spec.volumes.iter().map(Mount::from);
-    let volumes = spec.volume_mounts.iter().map(|mount| of_volume(mount, source(engine, found, mount)));
+    let directories = spec.volumes.iter().map(Mount::from);
+    let volumes = spec.volume_mounts.iter().map(|mount| of_volume(mount, source(host, found, mount)));
     let declared = names.declared_volumes(&found.record).into_iter().map(|target| {
         let mount = VolumeMount { target, ..VolumeMount::default() };
         of_volume(&mount, found.dir.clone())
     });
-    host.chain(volumes).chain(declared).collect()
+    directories.chain(volumes).chain(declared).collect()
 }
 
 /// Where something is mounted in a machine's container.
@@ -62,9 +62,9 @@ pub(crate) fn binds(spec: &MachineSpec) -> Vec<String> {
 }
 
 /// The directory with the disk that the volume is on: the volume's own, or the machine's.
-fn source(engine: &Engine, found: &Found, mount: &VolumeMount) -> PathBuf {
+fn source(host: &Host, found: &Found, mount: &VolumeMount) -> PathBuf {
     match &mount.name {
-        Some(name) if found.record.refers_to(name) => engine.volumes().dir(name),
+        Some(name) if found.record.refers_to(name) => host.volume_dir(found, name),
         _ => found.dir.clone(),
     }
 }

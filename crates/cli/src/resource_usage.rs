@@ -54,10 +54,14 @@ impl ResourceUsage {
     /// Reads the machine's usage now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
         let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
-        let host = HostUsage::measure(&found.record);
+        Self::new(&found.record, metrics.as_ref(), HostUsage::measure(&found.record))
+    }
+
+    /// The usage that the agent reports, if it has answered, and the host's.
+    pub(crate) fn new(record: &Record, metrics: Option<&Metrics>, host: HostUsage) -> Self {
         match metrics {
-            Some(metrics) => Self::from_agent(&found.record, &metrics, host),
-            None => Self::from_vmm(&found.record, host),
+            Some(metrics) => Self::from_agent(record, metrics, host),
+            None => Self::from_vmm(record, host),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Forwards mimeo's standard streams, signals and terminal size to a process in a machine.
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{Failure, Input, Reply, TerminalSize, channel};
+use mimeo_agent_protocol::link::LinkError;
+use mimeo_agent_protocol::message::{Failure, Input, TerminalSize};
 use mimeo_engine::Attachment;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, stderr, stdin, stdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::backend::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream, RemoteError};
 use crate::detach_keys::{DetachKeys, Detector};
 use crate::error::CliError;
 use crate::interruption::interruption;
@@ -103,36 +104,40 @@ pub(crate) enum ClientError {
     /// The supervisor has detached this client.
     #[error(transparent)]
     Detached(#[from] Failure),
+    /// The connection to a manager was lost, or it has detached this client.
+    #[error(transparent)]
+    Remote(RemoteError),
 }
 
 /// Forwards this process's streams to a process in a machine until that exits or the user detaches. The first
 /// termination signal is forwarded to the process; a second one ends mimeo.
 pub(crate) async fn forward_until_exit(
-    stream: Stream,
+    stream: ProcessStream,
     streams: ClientStreams,
 ) -> Result<ClientEnd, ClientError> {
-    let Stream { sender, receiver } = stream;
+    let ProcessStream { input: sender, output: receiver } = stream;
+    let sender = &*sender;
     let ClientStreams { interactive, size, detach_keys, keep_signals, shares_output, output } = streams;
     let input = async {
         let stdin = async {
-            if interactive && forward_stdin(&sender, Detector::new(detach_keys)).await {
+            if interactive && forward_stdin(sender, Detector::new(detach_keys)).await {
                 return;
             }
             std::future::pending().await
         };
         tokio::select! {
             () = stdin => ClientEnd::Detached,
-            never = forward_resizes(size, &sender) => never,
+            never = forward_resizes(size, sender) => never,
         }
     };
     let signals = async {
         if keep_signals {
             return interruption().await;
         }
-        forward_signals(&sender).await
+        forward_signals(sender).await
     };
     tokio::select! {
-        end = forward_output(receiver, &sender, output, shares_output) => end,
+        end = forward_output(receiver, sender, output, shares_output) => end,
         signal = signals => Ok(ClientEnd::Interrupted(128 + signal)),
         end = input => Ok(end),
     }
@@ -141,36 +146,27 @@ pub(crate) async fn forward_until_exit(
 /// Forwards output until the process has exited; returns its exit code. If our output is closed, the process gets
 /// SIGPIPE, as it would from a pipe. Other errors are not its own: it runs on, and its output is lost.
 async fn forward_output(
-    mut receiver: Receiver,
-    sender: &Sender,
+    mut receiver: Box<dyn ProcessOutput>,
+    sender: &dyn ProcessInput,
     output: OutputStreams,
     shares_output: bool,
 ) -> Result<ClientEnd, ClientError> {
     let mut failure = None;
     loop {
         let written = match receiver.next().await? {
-            Some(Item::Data { channel: channel::STDERR, bytes }) if output.stderr => {
-                write_flushed(stderr(), &bytes).await
+            ProcessItem::Stderr(bytes) if output.stderr => write_flushed(stderr(), &bytes).await,
+            ProcessItem::Stdout(bytes) if output.stdout => write_flushed(stdout(), &bytes).await,
+            ProcessItem::Stderr(_) | ProcessItem::Stdout(_) => continue,
+            ProcessItem::Exited(code) => {
+                return Ok(ClientEnd::Exited(exit_code_with_failed_output(code, failure)));
             }
-            Some(Item::Data { channel: channel::STDERR, .. }) => continue,
-            Some(Item::Data { bytes, .. }) if output.stdout => write_flushed(stdout(), &bytes).await,
-            Some(Item::Data { .. }) => continue,
-            Some(Item::Message(json)) => match serde_json::from_slice(&json) {
-                Ok(Reply::Exited { status }) => {
-                    let code = exit_code_with_failed_output(status.shell_code(), failure);
-                    return Ok(ClientEnd::Exited(code));
-                }
-                Ok(Reply::Failed(failure)) => return Err(failure.into()),
-                _ => continue,
-            },
-            None => return Err(LinkError::Closed.into()),
         };
         match written {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                 if shares_output {
                     return Ok(ClientEnd::Detached);
                 }
-                sender.message(&Input::Signal { signal: SIGPIPE });
+                sender.send(Input::Signal { signal: SIGPIPE }).await;
             }
             Err(error) => failure = failure.or(Some(error)),
             Ok(()) => {}
@@ -184,7 +180,7 @@ async fn write_flushed<W: AsyncWriteExt + Unpin>(mut to: W, bytes: &[u8]) -> std
 }
 
 /// Forwards the first termination signal; returns at the second.
-async fn forward_signals(sender: &Sender) -> i32 {
+async fn forward_signals(sender: &dyn ProcessInput) -> i32 {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
     let (signals, mut received) = mpsc::channel(4);
     for kind in kinds {
@@ -196,7 +192,7 @@ async fn forward_signals(sender: &Sender) -> i32 {
         });
     }
     if let Some(signal) = received.recv().await {
-        sender.message(&Input::Signal { signal });
+        sender.send(Input::Signal { signal }).await;
     }
     match received.recv().await {
         Some(signal) => signal,
@@ -205,14 +201,14 @@ async fn forward_signals(sender: &Sender) -> i32 {
 }
 
 /// Forwards standard input until its end, or until the keys that detach are typed: then it returns `true`.
-async fn forward_stdin(sender: &Sender, mut detector: Detector) -> bool {
+async fn forward_stdin(sender: &dyn ProcessInput, mut detector: Detector) -> bool {
     let mut from = stdin();
     let mut buffer = vec![0; CHUNK_BYTES];
     // A read error ends the input, and so does a process that has exited.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let (passed, detached) = detector.filter(&buffer[..count]);
         // Empty data would be the end of the input.
-        if !passed.is_empty() && sender.data(channel::STDIN, Bytes::from(passed)).await.is_err() {
+        if !passed.is_empty() && sender.write(Bytes::from(passed)).await.is_err() {
             return false;
         }
         if detached {
@@ -222,19 +218,19 @@ async fn forward_stdin(sender: &Sender, mut detector: Detector) -> bool {
     let held = detector.into_held();
     if !held.is_empty() {
         // The process may have exited.
-        sender.data(channel::STDIN, Bytes::from(held)).await.ok();
+        sender.write(Bytes::from(held)).await.ok();
     }
     // End of input. This fails only if the process has exited.
-    sender.data(channel::STDIN, Bytes::new()).await.ok();
+    sender.write(Bytes::new()).await.ok();
     false
 }
 
 /// Forwards the terminal's sizes. Never returns.
-async fn forward_resizes<T>(size: Option<watch::Receiver<TerminalSize>>, sender: &Sender) -> T {
+async fn forward_resizes<T>(size: Option<watch::Receiver<TerminalSize>>, sender: &dyn ProcessInput) -> T {
     if let Some(mut size) = size {
         loop {
             let now = *size.borrow_and_update();
-            sender.message(&Input::Resize(now));
+            sender.send(Input::Resize(now)).await;
             if size.changed().await.is_err() {
                 break;
             }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use mimeo_engine::Exit;
 use mimeo_engine::machine::{ImageVolumes, NetworkRecord, Phase, Record, image_volumes};
-use mimeo_engine::{Engine, Exit};
-use mimeo_image::ImageName;
+use mimeo_image::{Image, ImageName};
 use mimeo_net::PortMapping;
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::humanize;
 
@@ -84,13 +85,17 @@ struct Listed {
 
 impl ImageNames {
     /// Loads the names of all local images.
-    pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
-        let images = engine.images()?.list()?.images.into_iter();
-        let listed = images.map(|image| {
+    pub(crate) async fn load(host: &Host) -> Result<Self, CliError> {
+        Ok(Self::of(host.images().await?.images))
+    }
+
+    /// The names of these images.
+    pub(crate) fn of(images: Vec<Image>) -> Self {
+        let listed = images.into_iter().map(|image| {
             let id = image.id.to_string();
             (id, Listed { names: image.names, size: image.size, volumes: image.config.volumes })
         });
-        Ok(Self(listed.collect()))
+        Self(listed.collect())
     }
 
     /// The full name of the image that a machine runs, or the requested name if the image has none.

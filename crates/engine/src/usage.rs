@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::{ProcessIdentity, Record};
 
@@ -10,7 +10,7 @@ use crate::machine::{ProcessIdentity, Record};
 const TICK_MICROS: u64 = 10_000;
 
 /// The resources that one process of the host uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Its PID.
     pub pid: u32,
@@ -27,7 +27,7 @@ pub struct ProcessUsage {
 }
 
 /// The resources that a machine uses on the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostUsage {
     /// The VMM; `None` if it has ended.
     pub vmm: Option<ProcessUsage>,

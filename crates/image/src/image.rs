@@ -11,7 +11,7 @@ use crate::digest::Digest;
 ///
 /// As JSON it is an object with these fields: digests are `sha256:<hex>`, `created` is RFC 3339, `size` is in
 /// bytes, `rootfs` is an absolute path. New versions only add fields.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     /// The digest of its configuration, which podman and docker call the image id.
     pub id: Digest,
@@ -20,7 +20,7 @@ pub struct Image {
     /// The manifest's digest.
     pub digest: Digest,
     /// When it was built, if the configuration says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<jiff::Timestamp>,
     /// Such as `amd64`.
     pub architecture: String,

@@ -1,6 +1,6 @@
 //! All data about one image.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::commit::FileError;
 use crate::find::FindError;
@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::store::Store;
 
 /// An image with its original documents.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Inspection {
     /// The image as stored; its fields are at the top level of the JSON object.
     #[serde(flatten)]

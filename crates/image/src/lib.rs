@@ -98,7 +98,7 @@ pub use progress::{Event, Progress, Quiet, Stage};
 pub use prune::{PruneError, Pruned};
 pub use pull::{PullError, PullOptions};
 pub use push::PushError;
-pub use registry::{RegistryError, RegistryOptions};
+pub use registry::{RegistryError, RegistryOptions, install_crypto_provider};
 pub use remove::{RemoveError, Removed};
 pub use search::{SearchError, SearchResult, search};
 pub use source::{Source, SourceError};

@@ -408,7 +408,7 @@ where
 }
 
 /// Installs rustls's process-wide crypto provider.
-pub(crate) fn install_crypto_provider() {
+pub fn install_crypto_provider() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Fails only if another thread has just installed one, which serves as well.
         rustls::crypto::ring::default_provider().install_default().ok();

@@ -1,6 +1,6 @@
 //! Removes a name, or an image with the content that only it needs, from the store.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::commit::{self, FileError};
 use crate::digest::Digest;
@@ -45,7 +45,7 @@ pub enum RemoveError {
 }
 
 /// The result of a removal.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     /// Removed names.
     pub untagged: Vec<String>,

@@ -25,7 +25,8 @@ pub use volume::Volume;
 
 /// A machine to create: from an image, or as a clone of a snapshot. What is absent is the image's, or podman's default.
 ///
-/// A clone has its snapshot's settings. Only `name`, `ports`, `env`, `remove`, `ttl_seconds` and `start` apply to it.
+/// A clone has its snapshot's settings. Only `name`, `ports`, `env`, `labels`, `remove`, `ttl_seconds` and `start` apply to
+/// it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CreateMachine {

@@ -1,14 +1,15 @@
 //! `mimeo attach`: attaches to the standard streams of a running machine's container.
 
 use mimeo_engine::machine::Phase;
-use mimeo_engine::{ControlClient, Engine, Exit, Found, act};
+use mimeo_engine::{Exit, Found};
 
+use crate::backend::{AttachRequest, Attached, Host, RemoteError};
 use crate::commands::select::Machine;
 use crate::detach_keys::{self, DetachKeys};
 use crate::error::CliError;
 use crate::interruption::interruption;
 use crate::stdio::{self, ClientEnd, ClientError, ClientStreams, OutputStreams};
-use crate::terminal::{RawTerminal, watch_size};
+use crate::terminal::{self, RawTerminal, watch_size};
 
 /// Arguments of `mimeo attach`.
 #[derive(Debug, clap::Args)]
@@ -35,12 +36,14 @@ pub(crate) struct AttachOptions {
     /// Do not forward signals to the container.
     pub(crate) keep_signals: bool,
     pub(crate) output: OutputStreams,
+    /// Start the machine first.
+    pub(crate) start: bool,
 }
 
 /// Attaches until the machine exits, and returns its exit code; or until the user detaches.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let detach_keys = args.detach_keys.parse()?;
-    let found = args.machine.find(engine)?;
+    let found = args.machine.find(host).await?;
     if !found.supervised || found.record.phase() != Phase::Running {
         let state = found.record.phase();
         return Err(CliError::usage(format!(
@@ -53,40 +56,40 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         detach_keys,
         keep_signals: !args.sig_proxy,
         output: OutputStreams::default(),
+        start: false,
     };
-    attach(engine, &found, options).await
+    attach(host, &found, options).await
 }
 
 /// Attaches this process's streams to a machine's container.
-pub(crate) async fn attach(engine: &Engine, found: &Found, options: AttachOptions) -> Result<i32, CliError> {
+pub(crate) async fn attach(host: &Host, found: &Found, options: AttachOptions) -> Result<i32, CliError> {
     let spec = &found.record.spec;
-    let client = ControlClient::connect(engine.home(), found).await?;
     let interactive = options.stdin && spec.interactive;
-    let exit = client.watch_exit()?;
-    let stream = client.attach(interactive)?;
+    let size = spec.tty.then(terminal::size);
+    let request = AttachRequest { stdin: interactive, start: options.start, size };
+    let Attached { stream, mut end } = host.attach(found, request).await?;
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
     let AttachOptions { detach_keys, keep_signals, output, .. } = options;
     // Data that is piped in may happen to contain the keys.
     let detach_keys = if raw.is_some() { detach_keys } else { DetachKeys::default() };
     let streams = ClientStreams { interactive, size, detach_keys, keep_signals, shares_output: true, output };
-    let end = stdio::forward_until_exit(stream, streams).await;
+    let ended = stdio::forward_until_exit(stream, streams).await;
     drop(raw);
-    let own_code = match end {
+    let own_code = match ended {
         Ok(ClientEnd::Detached) => return Ok(0),
         Ok(ClientEnd::Interrupted(code)) => return Ok(code),
         Ok(ClientEnd::Exited(code)) => code,
         Err(error @ ClientError::Detached(_)) => return Err(error.into()),
         // Without a status, the machine's exit says what happened.
-        Err(ClientError::Link(_)) => 0,
+        Err(ClientError::Link(_) | ClientError::Remote(RemoteError::Lost { .. })) => 0,
+        Err(error @ ClientError::Remote(_)) => return Err(error.into()),
     };
     let exit = tokio::select! {
-        exit = exit => exit?,
+        exit = end.exit() => exit?,
         signal = interruption() => return Ok(128 + signal),
     };
-    // The supervisor ends this session before it removes a machine with --rm.
-    drop(client);
-    act::wait_until_finished(engine, found).await?;
+    end.finish().await?;
     // If output was lost, the code says so where the machine's own is 0.
     exit_code(exit).map(|code| if code == 0 { own_code } else { code })
 }

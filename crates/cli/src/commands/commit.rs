@@ -10,6 +10,7 @@ use mimeo_engine::{Engine, Found, Selector, act};
 use mimeo_image::{Change, HistoryEntry, Image, ImageConfig, ImageName, LayerOptions, Store};
 use tokio::sync::mpsc;
 
+use crate::backend::{Host, local};
 use crate::commands::guest_data::next_chunk;
 use crate::error::CliError;
 use crate::{output, progress, view};
@@ -48,7 +49,8 @@ pub(crate) struct Args {
 }
 
 /// Makes the image and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let engine = local(host, "commit a machine")?;
     let changes = args.change.iter().map(|text| text.parse::<Change>()).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<ImageName> = args.image.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     let found = engine.registry().find(&Selector::NameOrId(args.machine.clone()))?;

@@ -1,11 +1,11 @@
 //! `mimeo container`: podman's long form of the commands on machines.
 
-use mimeo_engine::machine::FindError;
-use mimeo_engine::{Engine, Selector};
+use mimeo_engine::Selector;
 
 use super::{attach, commit, create, diff, export, prune, rename, restart, start, update};
 use super::{cp, exec, inspect, kill, logs, pause, port, ps, rm, run, stats, stop, top, unpause, wait};
 use crate::arguments::Podman;
+use crate::backend::Host;
 use crate::deferred::Deferred;
 use crate::error::CliError;
 
@@ -80,9 +80,9 @@ pub(crate) struct ExistsArgs {
 
 impl Verb {
     /// The short form of the command, or the exit code if it has none.
-    pub(crate) fn into_short_form(self, engine: &Engine) -> Result<Podman, Result<i32, CliError>> {
+    pub(crate) async fn into_short_form(self, host: &Host) -> Result<Podman, Result<i32, CliError>> {
         Ok(match self {
-            Self::Exists(args) => return Err(exists(engine, &args)),
+            Self::Exists(args) => return Err(exists(host, &args).await),
             Self::Run(args) => Podman::Run(args),
             Self::Create(args) => Podman::Create(args),
             Self::Start(args) => Podman::Start(args),
@@ -112,10 +112,10 @@ impl Verb {
     }
 }
 
-fn exists(engine: &Engine, args: &ExistsArgs) -> Result<i32, CliError> {
-    match engine.registry().find(&Selector::NameOrId(args.name.clone())) {
+async fn exists(host: &Host, args: &ExistsArgs) -> Result<i32, CliError> {
+    match host.find(&Selector::NameOrId(args.name.clone())).await {
         Ok(_) => Ok(0),
-        Err(FindError::None(_)) => Ok(1),
+        Err(error) if error.is_none() => Ok(1),
         Err(error) => Err(error.into()),
     }
 }

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use mimeo_engine::act::files::Files;
-use mimeo_engine::machine::FindError;
-use mimeo_engine::{Engine, Found, Selector, act};
+use mimeo_engine::machine::MachineId;
+use mimeo_engine::{Found, Selector, act};
 
+use crate::backend::{Host, MachineFiles};
 use crate::error::CliError;
 use destination::{Kind, Name};
 use remote::Remote;
@@ -61,51 +61,60 @@ struct CopySource {
 }
 
 /// Copies from one side to the other.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     let mut opened = OpenMachines::default();
-    let copied = open_and_copy(engine, args, &mut opened).await;
+    let copied = open_and_copy(host, args, &mut opened).await;
     // All are closed, and the error of the copy takes precedence.
     let closed = opened.close().await;
     copied.and(closed).map(|()| 0)
 }
 
-async fn open_and_copy(engine: &Engine, args: &Args, opened: &mut OpenMachines) -> Result<(), CliError> {
-    let (from, to) = (parse_side(engine, &args.from)?, parse_side(engine, &args.to)?);
+async fn open_and_copy(host: &Host, args: &Args, opened: &mut OpenMachines) -> Result<(), CliError> {
+    let (from, to) = (parse_side(host, &args.from).await?, parse_side(host, &args.to).await?);
     let is_piped = matches!(from, Side::Stream) || matches!(to, Side::Stream);
     let timeout = if is_piped { act::files::PIPE_TIMEOUT } else { act::files::TIMEOUT };
     // Machines are opened in the order of their ids, so that no two copies wait for each other.
     if let (Side::Remote(from), Side::Remote(to)) = (&from, &to)
         && to.machine.record.id < from.machine.record.id
     {
-        opened.open(engine, &to.machine, timeout).await?;
+        opened.open(host, &to.machine, timeout).await?;
     }
-    let from = opened.open_side(engine, from, timeout).await?;
-    let to = opened.open_side(engine, to, timeout).await?;
+    let from = opened.open_side(host, from, timeout).await?;
+    let to = opened.open_side(host, to, timeout).await?;
     copy(&from, &to).await
 }
 
 /// The machines whose files are open. Both sides of a copy may be the same machine.
 #[derive(Default)]
-struct OpenMachines(Vec<Rc<Files>>);
+struct OpenMachines(Vec<Rc<OpenMachine>>);
+
+/// A machine whose files are open.
+struct OpenMachine {
+    id: MachineId,
+    name: String,
+    files: Box<dyn MachineFiles>,
+}
 
 impl OpenMachines {
     async fn open(
         &mut self,
-        engine: &Engine,
+        host: &Host,
         found: &Found,
         timeout: Duration,
-    ) -> Result<Rc<Files>, CliError> {
-        if let Some(files) = self.0.iter().find(|files| files.machine().record.id == found.record.id) {
-            return Ok(files.clone());
+    ) -> Result<Rc<OpenMachine>, CliError> {
+        let id = &found.record.id;
+        if let Some(machine) = self.0.iter().find(|machine| machine.id == *id) {
+            return Ok(machine.clone());
         }
-        let files = Rc::new(act::files::open(engine, found, timeout).await?);
-        self.0.push(files.clone());
-        Ok(files)
+        let files = host.files(found, timeout).await?;
+        let machine = Rc::new(OpenMachine { id: id.clone(), name: found.record.name.to_string(), files });
+        self.0.push(machine.clone());
+        Ok(machine)
     }
 
     async fn open_side(
         &mut self,
-        engine: &Engine,
+        host: &Host,
         side: Side<Address>,
         timeout: Duration,
     ) -> Result<Side<Remote>, CliError> {
@@ -113,8 +122,8 @@ impl OpenMachines {
             Side::Stream => Side::Stream,
             Side::Local(path) => Side::Local(path),
             Side::Remote(Address { machine, path }) => {
-                let files = self.open(engine, &machine, timeout).await?;
-                Side::Remote(Remote::new(files, path, &machine.record.exec_defaults().user))
+                let opened = self.open(host, &machine, timeout).await?;
+                Side::Remote(Remote::new(opened, path, &machine.record.exec_defaults().user))
             }
         })
     }
@@ -122,8 +131,8 @@ impl OpenMachines {
     /// Closes all, and returns the first error. The sides of the copy must have been dropped.
     async fn close(self) -> Result<(), CliError> {
         let mut result = Ok(());
-        for files in self.0.into_iter().filter_map(Rc::into_inner) {
-            result = result.and(files.close().await.map_err(CliError::from));
+        for machine in self.0.into_iter().filter_map(Rc::into_inner) {
+            result = result.and(machine.files.close().await);
         }
         result
     }
@@ -132,7 +141,14 @@ impl OpenMachines {
 async fn copy(from: &Side<Remote>, to: &Side<Remote>) -> Result<(), CliError> {
     match (from, to) {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
-        (Side::Remote(from), Side::Stream) => from.pack_to_stdout().await?,
+        (Side::Remote(from), Side::Stream) => {
+            let tar = from.pack().await?;
+            let tar = match from.omitted_name() {
+                Some(name) => renamed(tar, Name::As(name), None),
+                None => tar,
+            };
+            remote::write_to_stdout(tar).await?;
+        }
         (Side::Local(from), Side::Remote(to)) => {
             let source = local::source(from)?;
             let (existing, path) = to.destination().await?;
@@ -168,16 +184,20 @@ fn renamed(tar: pipe::Tar, name: Name, owner: Option<(u64, u64)>) -> pipe::Tar {
 
 /// Parses `-`, `MACHINE:PATH` or a path. A name before a colon is a machine's unless
 /// there is no such machine and the entire text is an existing path.
-fn parse_side(engine: &Engine, text: &str) -> Result<Side<Address>, CliError> {
+async fn parse_side(host: &Host, text: &str) -> Result<Side<Address>, CliError> {
     if text == "-" {
         return Ok(Side::Stream);
     }
     let parts = text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains(['/', '.']));
-    let Some((name, path)) = parts.or_else(|| split_machine_name(engine, text)) else {
+    let parts = match parts {
+        Some(parts) => Some(parts),
+        None => split_machine_name(host, text).await,
+    };
+    let Some((name, path)) = parts else {
         return Ok(Side::Local(PathBuf::from(text)));
     };
-    let machine = match engine.registry().find(&Selector::NameOrId(name.to_owned())) {
-        Err(FindError::None(_)) if std::path::Path::new(text).exists() => {
+    let machine = match host.find(&Selector::NameOrId(name.to_owned())).await {
+        Err(error) if error.is_none() && std::path::Path::new(text).exists() => {
             return Ok(Side::Local(PathBuf::from(text)));
         }
         found => found?,
@@ -191,7 +211,7 @@ fn parse_side(engine: &Engine, text: &str) -> Result<Side<Address>, CliError> {
 
 /// Splits `MACHINE:PATH` where the name contains dots: only if such a machine exists,
 /// since a path can contain dots and colons, too.
-fn split_machine_name<'a>(engine: &Engine, text: &'a str) -> Option<(&'a str, &'a str)> {
+async fn split_machine_name<'a>(host: &Host, text: &'a str) -> Option<(&'a str, &'a str)> {
     let (name, path) = text.split_once(':').filter(|(name, _)| !name.contains('/'))?;
-    engine.registry().find(&Selector::NameOrId(name.to_owned())).ok().map(|_| (name, path))
+    host.find(&Selector::NameOrId(name.to_owned())).await.ok().map(|_| (name, path))
 }

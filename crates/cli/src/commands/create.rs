@@ -1,12 +1,9 @@
 //! `mimeo create`: creates a machine without starting it.
 
-use mimeo_engine::create::StartOptions;
-use mimeo_engine::{Engine, create};
-
+use crate::backend::{Creation, Host};
 use crate::commands::run::MachineArgs;
 use crate::error::CliError;
-use crate::interruption::Interruption;
-use crate::{output, progress};
+use crate::output;
 
 /// Arguments of `mimeo create`.
 #[derive(Debug, clap::Args)]
@@ -22,22 +19,19 @@ pub(crate) struct Args {
 }
 
 /// Creates the machine and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let options = StartOptions::new(progress::reporter(args.machine.quiet()));
-    let (spec, files) = args.machine.into_spec(engine)?;
-    files.prepare(engine, spec.name.as_ref()).await?;
-    // From here on: a signal that came during the first step would leave the machine behind.
-    let mut interruption = Interruption::listen();
-    let created = tokio::select! {
-        created = create::create(engine, spec, &options) => created,
-        // Dropping the creation undoes it.
-        signal = interruption.received() => {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let quiet = args.machine.quiet();
+    let (spec, files) = args.machine.into_spec(host).await?;
+    files.prepare(host, spec.name.as_ref()).await?;
+    let created = host.create(spec, quiet).await;
+    let id = match created.inspect_err(|_| files.give_up())? {
+        Creation::Created(id) => id,
+        Creation::Interrupted(signal) => {
             files.give_up();
             return Ok(128 + signal);
         }
     };
-    let record = created.inspect_err(|_| files.give_up())?;
-    files.write(record.id.as_str(), None)?;
-    output::line(record.id.as_str())?;
+    files.write(id.as_str(), None)?;
+    output::line(id.as_str())?;
     Ok(0)
 }

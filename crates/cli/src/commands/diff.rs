@@ -5,6 +5,7 @@ use mimeo_engine::{Engine, Found, act};
 use mimeo_image::ChangeKind;
 use serde_json::{Map, Value, json};
 
+use crate::backend::{Host, local};
 use crate::commands::guest_data::read_all;
 use crate::commands::image::unknown;
 use crate::commands::select::Machine;
@@ -39,10 +40,11 @@ pub(crate) struct Args {
 }
 
 /// Prints the changes of a machine, or of an image if there is no machine of that name.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let engine = local(host, "compare a machine with its image")?;
     let machine = Machine { name: args.name.clone(), pid: args.pid, latest: args.latest };
     let format = args.json || args.format.is_some();
-    match (machine.find(engine), &args.name) {
+    match (machine.find(host).await, &args.name) {
         (Ok(_), _) if args.base.is_some() => Err(CliError::usage(
             "cannot compare a machine with an image: make an image of it with `mimeo commit`, and compare that",
         )),

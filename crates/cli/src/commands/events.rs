@@ -3,20 +3,17 @@
 mod filter;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use mimeo_engine::{Engine, Event};
+use mimeo_engine::Event;
 use serde::Serialize;
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::output;
 use crate::template::Format;
 use crate::values::timestamp;
 use filter::Filter;
-
-/// The interval between two looks for new events.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `mimeo events`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +70,7 @@ struct Printer {
 }
 
 /// Prints past events, then new ones until `--until`.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     let now = Timestamp::now();
     let time =
         |flag, text: &Option<String>| text.as_deref().map(|text| timestamp(flag, text, now)).transpose();
@@ -83,20 +80,14 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         filters: args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<_, _>>()?,
         format: Format::from_arguments(args.format.as_deref(), args.json),
     };
-    let failed = |source| CliError::io("read the events", source);
-    let events = engine.events();
-    // Opened before the past is read, so that no event is missed in between.
-    let mut follower = events.follow();
     let stream = args.stream && !args.no_stream;
     // Without --since, a stream starts with new events only, as podman's does.
-    if !stream || printer.since.is_some() {
-        let past = events.read().map_err(failed)?;
-        past.into_iter().filter(|event| event.time <= now).try_for_each(|event| printer.print(event))?;
-    }
+    let mut events = host.events(!stream || printer.since.is_some()).await?;
+    let past = events.past().await?;
+    past.into_iter().filter(|event| event.time <= now).try_for_each(|event| printer.print(event))?;
     while stream && printer.until.is_none_or(|until| Timestamp::now() < until) {
-        let new = follower.read().map_err(failed)?;
+        let new = events.next().await?;
         new.into_iter().filter(|event| event.time > now).try_for_each(|event| printer.print(event))?;
-        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(0)
 }

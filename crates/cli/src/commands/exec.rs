@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use mimeo_agent_protocol::link::Stream;
-use mimeo_agent_protocol::message::{FailureKind, Process, Reply, Request};
 use mimeo_engine::act::ExecProcess;
-use mimeo_engine::control::{ConnectError, ControlError};
-use mimeo_engine::{ControlClient, Engine, Found, Record};
 
+use crate::backend::Host;
 use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::stdio::{ClientEnd, ClientStreams};
@@ -15,8 +12,6 @@ use crate::terminal::{RawTerminal, size, watch_size};
 use crate::values::{absolute, environment};
 use crate::{output, stdio};
 
-/// podman's exit code if the machine does not run, or has no such user.
-const REFUSED: i32 = 255;
 /// The exit code of a process whose machine ended under it: as for SIGKILL.
 const SIGKILL_EXIT_CODE: i32 = 137;
 
@@ -64,12 +59,10 @@ pub(crate) struct Args {
 }
 
 /// Runs the process; returns its exit code.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let (machine, command) = split_arguments(&args)?;
-    let found = machine.find(engine)?;
-    let process = process_to_run(&found.record, &args, command)?;
-    let client = connect(engine, &found).await?;
-    let (pid, stream) = start(&client, process).await?;
+    let found = machine.find(host).await?;
+    let (pid, stream) = host.exec(&found, process_to_run(&args, command)?).await?;
     if args.detach {
         output::line(pid.to_string())?;
         return Ok(0);
@@ -88,8 +81,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 }
 
 /// The process to run.
-fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<Process, CliError> {
-    let process = ExecProcess {
+fn process_to_run(args: &Args, command: Vec<String>) -> Result<ExecProcess, CliError> {
+    Ok(ExecProcess {
         command,
         env: environment(&args.env_file, &args.env)?,
         workdir: args.workdir.clone().map(|path| absolute("--workdir", path)).transpose()?,
@@ -97,8 +90,7 @@ fn process_to_run(record: &Record, args: &Args, command: Vec<String>) -> Result<
         terminal: args.tty.then(size),
         stdin: args.interactive,
         privileged: args.privileged,
-    };
-    Ok(process.in_machine(record))
+    })
 }
 
 /// Separates the machine from the command. With `--pid` or `--latest`, all arguments are the command.
@@ -110,36 +102,4 @@ fn split_arguments(args: &Args) -> Result<(Machine, Vec<String>), CliError> {
         return Err(CliError::usage("no command given: see `mimeo exec --help`"));
     }
     Ok((Machine { name, pid: args.pid, latest: args.latest }, command))
-}
-
-async fn connect(engine: &Engine, found: &Found) -> Result<ControlClient, CliError> {
-    ControlClient::connect(engine.home(), found).await.map_err(|error| {
-        let code = if matches!(error, ConnectError::NotRunning { .. }) { REFUSED } else { 125 };
-        CliError::from(error).with_code(code)
-    })
-}
-
-/// Starts the process; errors have podman's exit codes.
-async fn start(client: &ControlClient, process: Process) -> Result<(u32, Stream), CliError> {
-    match client.guest(Request::Exec(process)).await {
-        Ok((Reply::Started { pid }, stream)) => Ok((pid, stream)),
-        Ok((reply, _)) => Err(CliError::usage(format!("unexpected reply from the agent: {reply:?}"))),
-        Err(error) => {
-            let code = exit_code(&error);
-            Err(CliError::from(error).with_code(code))
-        }
-    }
-}
-
-fn exit_code(error: &ControlError) -> i32 {
-    match error {
-        ControlError::Refused { .. } => REFUSED,
-        ControlError::Guest { failure, .. } => match failure.kind {
-            FailureKind::CommandNotFound => 127,
-            FailureKind::CommandNotExecutable => 126,
-            FailureKind::WrongState | FailureKind::UnknownUser => REFUSED,
-            _ => 125,
-        },
-        _ => 125,
-    }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use mimeo_agent_protocol::link::Stream;
 use mimeo_agent_protocol::message::Request;
+use mimeo_engine::act;
 use mimeo_engine::act::files::Files;
-use mimeo_engine::{Engine, act};
 
+use crate::backend::{Host, local};
 use crate::commands::guest_data::next_chunk;
 use crate::commands::select::Machine;
 use crate::error::CliError;
@@ -28,10 +29,11 @@ pub(crate) struct Args {
 }
 
 /// Writes the archive. What is mounted in the container, such as volumes, is not part of it.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let engine = local(host, "export a machine")?;
     let output = args.output.as_deref();
     refuse_terminal(output)?;
-    let machine = args.machine.find(engine)?;
+    let machine = args.machine.find(host).await?;
     let timeout = if output.is_some() { act::files::TIMEOUT } else { act::files::PIPE_TIMEOUT };
     let files = act::files::open(engine, &machine, timeout).await?;
     write_archive(files, Request::ReadRoot, output).await

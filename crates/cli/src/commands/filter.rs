@@ -1,11 +1,14 @@
 //! `--filter` of machines, for `ps` and commands that act on machines. Filters of the same kind are
 //! alternatives (OR); different kinds, and all labels, have to match (AND).
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use mimeo_engine::machine::{Record, RestartPolicy, should_start_on_boot};
-use mimeo_engine::{Engine, Selector};
+use mimeo_engine::{FindError, Selector};
 use regex::Regex;
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::values::timestamp;
 use crate::view::{self, ImageNames};
@@ -42,13 +45,14 @@ pub(crate) struct Filters {
 
 impl Filters {
     /// Parses each `KEY=VALUE`; machines that filters name are looked up.
-    pub(crate) fn parse(texts: &[String], engine: &Engine) -> Result<Self, CliError> {
-        let created = |name: &str| {
-            let found = engine.registry().find(&Selector::NameOrId(name.to_owned()))?;
-            Ok(found.record.times.created)
-        };
+    pub(crate) async fn parse(texts: &[String], host: &Host) -> Result<Self, CliError> {
+        let mut named = HashMap::new();
+        for name in texts.iter().filter_map(|text| named_machine(text)) {
+            named.insert(name, host.find(&Selector::NameOrId(name.to_owned())).await?.record.times.created);
+        }
+        let created = |name: &str| named.get(name).copied().ok_or_else(|| unknown_machine(name));
         let filters = texts.iter().map(|text| Filter::parse(text, &created)).collect::<Result<_, _>>()?;
-        Ok(Self { filters, images: ImageNames::load(engine)? })
+        Ok(Self { filters, images: ImageNames::load(host).await? })
     }
 
     /// Whether the filters include exited machines even without `--all`.
@@ -126,6 +130,15 @@ impl Filter {
             Self::StartOnBoot(value) => should_start_on_boot(record) == *value,
         }
     }
+}
+
+/// The machine that a filter names.
+fn named_machine(text: &str) -> Option<&str> {
+    text.strip_prefix("before=").or_else(|| text.strip_prefix("since="))
+}
+
+fn unknown_machine(name: &str) -> CliError {
+    FindError::None(Selector::NameOrId(name.to_owned())).into()
 }
 
 fn pattern(text: &str) -> Result<Regex, CliError> {

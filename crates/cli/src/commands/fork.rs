@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use mimeo_engine::act::{self, ForkRequest, Forked};
+use mimeo_engine::act::ForkRequest;
 use mimeo_engine::launch_request::{CloneInfo, CloneOverrides};
 use mimeo_engine::machine::MachineName;
-use mimeo_engine::{Cloned, Engine};
 use mimeo_net::PortMapping;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::backend::{CloneOutcome, ForkOutcome, Host};
 use crate::commands::select::Machine;
 use crate::commands::snapshot::run::CloneOptions;
 use crate::error::CliError;
@@ -64,10 +64,10 @@ impl<'a> From<&'a CloneInfo> for CloneRow<'a> {
 }
 
 /// Forks the machine and prints the clones' names.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let machine = args.machine.find(engine)?;
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let machine = args.machine.find(host).await?;
     let order = ForkRequest { overrides: clone_overrides(&args.options)?, key: args.key };
-    let forked = act::fork(engine, &machine, order).await?;
+    let forked = host.fork(&machine, order).await?;
     print_outcomes(&forked.clones, Some(&forked), args.json)
 }
 
@@ -101,8 +101,8 @@ fn clone_name(options: &CloneOptions, number: u32) -> Result<Option<MachineName>
 
 /// Prints each clone's name or error; the exit code is 125 if any failed.
 pub(crate) fn print_outcomes(
-    cloned: &[Cloned],
-    fork: Option<&Forked>,
+    cloned: &[CloneOutcome],
+    fork: Option<&ForkOutcome>,
     as_json: bool,
 ) -> Result<i32, CliError> {
     let failed = cloned.iter().any(|cloned| cloned.outcome.is_err());
@@ -112,19 +112,19 @@ pub(crate) fn print_outcomes(
         for cloned in cloned {
             match &cloned.outcome {
                 Ok(info) => output::line(info.name.as_str())?,
-                Err(_) => output::error(&CliError::usage(cloned.to_string())),
+                Err(error) => output::error(&CliError::usage(error.clone())),
             }
         }
     }
     Ok(if failed { 125 } else { 0 })
 }
 
-fn to_json(cloned: &[Cloned], fork: Option<&Forked>) -> Value {
+fn to_json(cloned: &[CloneOutcome], fork: Option<&ForkOutcome>) -> Value {
     let clones: Vec<_> = cloned
         .iter()
         .map(|cloned| match &cloned.outcome {
             Ok(info) => json!(CloneRow::from(info)),
-            Err(_) => json!({ "requested": cloned.requested, "error": cloned.to_string() }),
+            Err(error) => json!({ "requested": cloned.requested, "error": error }),
         })
         .collect();
     match fork {

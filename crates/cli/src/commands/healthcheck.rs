@@ -1,9 +1,10 @@
 //! `mimeo healthcheck run`: runs a machine's health check once.
 
+use mimeo_engine::ControlClient;
 use mimeo_engine::machine::Phase;
-use mimeo_engine::{ControlClient, Engine};
 
 use super::select::Machine;
+use crate::backend::{Host, local};
 use crate::error::CliError;
 use crate::output;
 
@@ -22,9 +23,10 @@ pub(crate) struct Args {
 }
 
 /// Runs the check and prints `unhealthy` if it fails. It counts as one of the machine's own checks.
-pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, verb: Verb) -> Result<i32, CliError> {
+    let engine = local(host, "run a health check")?;
     let Verb::Run(args) = verb;
-    let found = args.machine.find(engine)?;
+    let found = args.machine.find(host).await?;
     let name = &found.record.name;
     if found.record.phase() != Phase::Running {
         return Err(CliError::usage(format!("machine {name} is not running")));

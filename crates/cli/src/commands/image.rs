@@ -20,9 +20,11 @@ pub(crate) mod tag;
 pub(crate) mod tree;
 pub(crate) mod untag;
 
-use mimeo_engine::Engine;
+use mimeo_engine::snapshot::Manifest;
+use mimeo_engine::{Engine, Found};
 use mimeo_image::Image;
 
+use crate::backend::{Host, local};
 use crate::error::CliError;
 
 /// Commands for images.
@@ -64,24 +66,24 @@ pub(crate) enum Verb {
 }
 
 /// Runs the command.
-pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, verb: Verb) -> Result<i32, CliError> {
     match verb {
-        Verb::Pull(args) => pull::run(engine, args).await,
-        Verb::Ls(args) => ls::run(engine, &args),
-        Verb::Exists(args) => exists::run(engine, &args),
-        Verb::Inspect(args) => inspect::run(engine, &args),
-        Verb::Rm(args) => rm::run(engine, &args),
-        Verb::History(args) => history::run(engine, &args),
-        Verb::Tag(args) => tag::run(engine, &args),
-        Verb::Untag(args) => untag::run(engine, &args),
-        Verb::Save(args) => save::run(engine, args).await,
-        Verb::Load(args) => load::run(engine, args).await,
-        Verb::Push(args) => push::run(engine, args).await,
+        Verb::Pull(args) => pull::run(host, args).await,
+        Verb::Ls(args) => ls::run(host, &args).await,
+        Verb::Exists(args) => exists::run(host, &args).await,
+        Verb::Inspect(args) => inspect::run(host, &args).await,
+        Verb::Rm(args) => rm::run(host, &args).await,
+        Verb::History(args) => history::run(local(host, "show the history of an image")?, &args),
+        Verb::Tag(args) => tag::run(local(host, "tag an image")?, &args),
+        Verb::Untag(args) => untag::run(local(host, "untag an image")?, &args),
+        Verb::Save(args) => save::run(local(host, "save images")?, args).await,
+        Verb::Load(args) => load::run(local(host, "load images")?, args).await,
+        Verb::Push(args) => push::run(local(host, "push an image")?, args).await,
         Verb::Search(args) => search::run(args).await,
-        Verb::Tree(args) => tree::run(engine, &args),
-        Verb::Diff(args) => diff::run(engine, &args).await,
-        Verb::Import(args) => import::run(engine, args).await,
-        Verb::Prune(args) => prune::run(engine, &args),
+        Verb::Tree(args) => tree::run(local(host, "show the layers of an image")?, &args),
+        Verb::Diff(args) => diff::run(local(host, "compare images")?, &args).await,
+        Verb::Import(args) => import::run(local(host, "import an image")?, args).await,
+        Verb::Prune(args) => prune::run(local(host, "prune images")?, &args),
     }
 }
 
@@ -95,17 +97,21 @@ pub(crate) struct ImageUsers(Vec<(String, String)>);
 
 impl ImageUsers {
     pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
-        let machines = engine.registry().list()?.into_iter();
-        let machines = machines.filter_map(|found| {
+        let snapshots = engine.snapshots().list()?.into_iter().map(|snapshot| snapshot.manifest);
+        Ok(Self::of(engine.registry().list()?, snapshots.collect()))
+    }
+
+    /// Those of these machines and snapshots.
+    pub(crate) fn of(machines: Vec<Found>, snapshots: Vec<Manifest>) -> Self {
+        let machines = machines.into_iter().filter_map(|found| {
             let name = format!("machine {}", found.record.name);
             Some((found.record.image?.id, name))
         });
-        let snapshots = engine.snapshots().list()?.into_iter();
-        let snapshots = snapshots.filter_map(|snapshot| {
-            let name = format!("snapshot {}", snapshot.manifest.display_name());
-            Some((snapshot.manifest.machine?.image?.id, name))
+        let snapshots = snapshots.into_iter().filter_map(|snapshot| {
+            let name = format!("snapshot {}", snapshot.display_name());
+            Some((snapshot.machine?.image?.id, name))
         });
-        Ok(Self(machines.chain(snapshots).collect()))
+        Self(machines.chain(snapshots).collect())
     }
 
     /// Lists the users of the image for an error message; `None` if there are none.

@@ -3,11 +3,12 @@
 mod container;
 mod document;
 
-use mimeo_engine::{Engine, FindError, Selector};
+use mimeo_engine::Selector;
 use mimeo_image::Inspection;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::backend::Host;
 use crate::commands::image::inspect::podman;
 use crate::commands::select::latest;
 use crate::commands::volume;
@@ -86,19 +87,19 @@ impl Object {
 
 /// Prints a JSON array of the objects that exist, and an error for each other
 /// name; then the exit code is podman's 125.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let names = ImageNames::load(engine)?;
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let names = ImageNames::load(host).await?;
     let words = args.names.iter().cloned().map(Selector::NameOrId);
     let mut selectors: Vec<_> = words.chain(args.pid.iter().copied().map(Selector::Pid)).collect();
     if args.latest {
-        selectors.push(Selector::NameOrId(latest(engine)?.record.id.to_string()));
+        selectors.push(Selector::NameOrId(latest(host).await?.record.id.to_string()));
     }
     if selectors.is_empty() {
         return Err(CliError::usage("nothing to inspect: give the name of a machine or an image, or --pid"));
     }
     let (mut found, mut code) = (Vec::new(), 0);
     for selector in selectors {
-        match look_up(engine, &selector, args.kind, &names) {
+        match look_up(host, &selector, args.kind, &names).await {
             Ok(object) => found.push(object),
             Err(error) => {
                 output::error(&error);
@@ -117,24 +118,30 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(code)
 }
 
-fn look_up(engine: &Engine, selector: &Selector, kind: Kind, names: &ImageNames) -> Result<Object, CliError> {
+async fn look_up(
+    host: &Host,
+    selector: &Selector,
+    kind: Kind,
+    names: &ImageNames,
+) -> Result<Object, CliError> {
     if matches!(kind, Kind::All | Kind::Container) {
-        match engine.registry().find(selector) {
+        match host.find(selector).await {
             Ok(found) => {
                 let process = found.record.exec_defaults();
-                let mounts = mounts::all(engine, &found, names);
+                let mounts = mounts::all(host, &found, names);
                 return Ok(Object::Machine(Box::new(Document::new(&found, process, names, mounts))));
             }
-            Err(FindError::None(_)) => {}
+            Err(error) if error.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }
     if let (Selector::NameOrId(word), Kind::All | Kind::Image) = (selector, kind)
-        && let Some(image) = engine.images()?.inspect(word)?
+        && let Some(image) = host.inspect_image(word).await?
     {
         return Ok(Object::Image(Box::new(image)));
     }
     if let (Selector::NameOrId(word), Kind::All | Kind::Volume) = (selector, kind)
+        && let Some(engine) = host.local_engine()
         && let Some(found) = volume::find(engine, word)?
     {
         let users = volume::VolumeUsers::load(engine)?;

@@ -1,7 +1,8 @@
 //! `mimeo kill`: sends a signal to machines' containers.
 
-use mimeo_engine::{Engine, act, signal};
+use mimeo_engine::signal;
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -23,12 +24,13 @@ pub(crate) struct Args {
 }
 
 /// Sends the signal to each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let signal = signal::parse(&args.signal)?;
-    let machines = args.machines.find_matching(engine, args.all, &args.filter, |found| found.supervised)?;
-    let kill = move |engine: Engine, found: Result<_, _>| async move {
-        act::kill(&engine, &found?, signal).await?;
+    let machines =
+        args.machines.find_matching(host, args.all, &args.filter, |found| found.supervised).await?;
+    let kill = move |host: Host, found: Result<_, FindFailure>| async move {
+        host.kill(&found?, signal).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, kill).await)
+    Ok(for_each(host, machines, kill).await)
 }

@@ -1,25 +1,19 @@
 //! `mimeo logs`: prints the output of machines' containers.
 
-mod file;
 mod printer;
 mod tail;
 
-use std::time::Duration;
-
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use mimeo_engine::Engine;
 use mimeo_engine::log::{LogDriver, LogLine};
-use mimeo_engine::machine::{Found, Phase};
+use mimeo_engine::machine::Found;
 
+use crate::backend::{Host, LogReader};
 use crate::commands::select::Machines;
 use crate::error::CliError;
 use crate::values::timestamp;
-use file::LogFile;
 use printer::Printer;
 use tail::Tail;
-
-/// Time between looks at several logs.
-const SEVERAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `mimeo logs`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +62,14 @@ impl TimeRange {
         self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time <= until)
     }
 
+    /// Passes the lines in the range on.
+    fn filter(
+        self,
+        mut on_line: impl FnMut(LogLine) -> Result<(), CliError> + Send,
+    ) -> impl FnMut(LogLine) -> Result<(), CliError> + Send {
+        move |line| if self.contains(line.time) { on_line(line) } else { Ok(()) }
+    }
+
     fn is_over(&self) -> bool {
         self.until.is_some_and(|until| Timestamp::now() > until)
     }
@@ -75,15 +77,17 @@ impl TimeRange {
 
 /// A machine's log and what is printed of it.
 struct Source {
-    found: Found,
-    file: LogFile,
+    log: Box<dyn LogReader>,
     printer: Printer,
-    /// Whether everything is read.
-    finished: bool,
 }
 
 impl Source {
-    fn new(found: Found, args: &Args, is_one_of_several: bool) -> Result<Self, CliError> {
+    async fn open(
+        host: &Host,
+        found: &Found,
+        args: &Args,
+        is_one_of_several: bool,
+    ) -> Result<Self, CliError> {
         let record = &found.record;
         if record.spec.log.driver == LogDriver::None {
             let name = &record.name;
@@ -96,74 +100,58 @@ impl Source {
             () if is_one_of_several => Some(record.id.short().to_owned()),
             () => None,
         };
-        let file = LogFile::new(found.dir.clone(), record.spec.log);
-        Ok(Self { file, printer: Printer::new(args.timestamps, prefix), found, finished: false })
+        Ok(Self { log: host.log(found).await?, printer: Printer::new(args.timestamps, prefix) })
     }
 
     /// Prints the last lines.
-    fn print_tail(&mut self, range: TimeRange, limit: Option<usize>) -> Result<(), CliError> {
-        let Self { file, printer, .. } = self;
+    async fn print_tail(&mut self, range: TimeRange, limit: Option<usize>) -> Result<(), CliError> {
+        let Self { log, printer } = self;
         let mut tail = Tail::new(limit);
-        read(file, range, |line| match tail.push(line) {
+        let mut on_line = range.filter(|line| match tail.push(line) {
             Some(line) => printer.print(&line),
             None => Ok(()),
-        })?;
+        });
+        log.read(&mut on_line).await?;
+        drop(on_line);
         tail.into_lines().try_for_each(|line| printer.print(&line))?;
         printer.flush()
     }
 
-    /// Prints new lines.
-    fn print_new(&mut self, engine: &Engine, range: TimeRange) -> Result<(), CliError> {
-        // Checked before reading: no line is written after the machine has exited.
-        self.finished = has_ended(engine, &self.found) || range.is_over();
-        let Self { file, printer, .. } = self;
-        read(file, range, |line| printer.print(&line))?;
-        printer.flush()
-    }
-}
-
-/// Prints the containers' standard output to ours, and their standard error to ours, one log after the other.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let range = TimeRange::from_arguments(args)?;
-    let limit = parse_tail(&args.tail)?;
-    let machines = args.machines.find(engine)?;
-    let is_one_of_several = machines.len() > 1;
-    let found = machines.into_iter().map(|(_, found)| found);
-    let sources = found.map(|found| Source::new(found?, args, is_one_of_several));
-    let mut sources = sources.collect::<Result<Vec<_>, _>>()?;
-    sources.iter_mut().try_for_each(|source| source.print_tail(range, limit))?;
-    if args.follow {
-        follow(engine, sources, range)?;
-    }
-    Ok(0)
-}
-
-/// Prints new lines until the machines have exited and everything is read.
-fn follow(engine: &Engine, mut sources: Vec<Source>, range: TimeRange) -> Result<(), CliError> {
-    loop {
-        sources.iter_mut().try_for_each(|source| source.print_new(engine, range))?;
-        sources.retain(|source| !source.finished);
-        match &mut sources[..] {
-            [] => return Ok(()),
-            [source] => source.file.wait(),
-            _ => std::thread::sleep(SEVERAL_INTERVAL),
+    /// Prints new lines until the machine has exited and everything is read.
+    async fn follow(&mut self, range: TimeRange, is_one_of_several: bool) -> Result<(), CliError> {
+        let Self { log, printer } = self;
+        loop {
+            // Checked before reading: no line that is read later is in the range.
+            let is_over = range.is_over();
+            let mut on_line = range.filter(|line| printer.print(&line));
+            let may_have_more = log.follow(is_one_of_several, &mut on_line).await?;
+            drop(on_line);
+            printer.flush()?;
+            if is_over || !may_have_more {
+                return Ok(());
+            }
         }
     }
 }
 
-fn read(
-    file: &mut LogFile,
-    range: TimeRange,
-    mut on_line: impl FnMut(LogLine) -> Result<(), CliError>,
-) -> Result<(), CliError> {
-    file.read(|line| if range.contains(line.time) { on_line(line) } else { Ok(()) })
-}
-
-fn has_ended(engine: &Engine, found: &Found) -> bool {
-    match engine.registry().read(&found.record.id) {
-        Some(found) => !found.supervised || found.record.phase() == Phase::Exited,
-        None => true,
+/// Prints the containers' standard output to ours, and their standard error to ours, one log after the other.
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let range = TimeRange::from_arguments(args)?;
+    let limit = parse_tail(&args.tail)?;
+    let machines = args.machines.find(host).await?;
+    let is_one_of_several = machines.len() > 1;
+    let mut sources = Vec::new();
+    for (_, found) in machines {
+        sources.push(Source::open(host, &found?, args, is_one_of_several).await?);
     }
+    for source in &mut sources {
+        source.print_tail(range, limit).await?;
+    }
+    if args.follow {
+        let followed = sources.iter_mut().map(|source| source.follow(range, is_one_of_several));
+        try_join_all(followed).await?;
+    }
+    Ok(0)
 }
 
 /// podman prints all lines for a negative number.

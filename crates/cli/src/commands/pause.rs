@@ -1,8 +1,8 @@
 //! `mimeo pause`: stops machines' vCPUs.
 
 use mimeo_engine::machine::Phase;
-use mimeo_engine::{Engine, act};
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -21,13 +21,14 @@ pub(crate) struct Args {
 }
 
 /// Pauses each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let machines = args
         .machines
-        .find_matching(engine, args.all, &args.filter, |found| found.record.phase() == Phase::Running)?;
-    let act = |engine: Engine, found: Result<_, _>| async move {
-        act::pause(&engine, &found?).await?;
+        .find_matching(host, args.all, &args.filter, |found| found.record.phase() == Phase::Running)
+        .await?;
+    let act = |host: Host, found: Result<_, FindFailure>| async move {
+        host.pause(&found?).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, act).await)
+    Ok(for_each(host, machines, act).await)
 }

@@ -1,9 +1,9 @@
 //! `mimeo port`: lists a machine's published ports.
 
-use mimeo_engine::Engine;
 use mimeo_net::PortMapping;
 use serde_json::json;
 
+use crate::backend::Host;
 use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::{output, view};
@@ -33,12 +33,12 @@ pub(crate) struct Args {
 }
 
 /// Prints the host address of each published port, or of the requested one.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     if args.all {
-        return list_all(engine);
+        return list_all(host).await;
     }
     let machine = Machine { name: args.name.clone(), pid: args.pid, latest: args.latest };
-    let found = machine.find(engine)?;
+    let found = machine.find(host).await?;
     let requested = args.port.as_deref().map(with_protocol);
     let is_requested =
         |port: &&PortMapping| requested.as_ref().is_none_or(|requested| *requested == guest_port(port));
@@ -63,8 +63,8 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
 }
 
 /// As podman: each line begins with the machine's id.
-fn list_all(engine: &Engine) -> Result<i32, CliError> {
-    for found in engine.registry().list()?.into_iter().filter(|found| found.supervised) {
+async fn list_all(host: &Host) -> Result<i32, CliError> {
+    for found in host.machines().await?.into_iter().filter(|found| found.supervised) {
         for port in view::published(&found.record) {
             let host = format!("{}:{}", port.host_ip, port.host_port.unwrap_or_default());
             output::line(format!("{}\t{} -> {host}", found.record.id.short(), guest_port(port)))?;

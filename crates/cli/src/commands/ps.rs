@@ -6,8 +6,9 @@ mod size;
 mod sort;
 
 use jiff::Timestamp;
-use mimeo_engine::{Engine, Found};
+use mimeo_engine::Found;
 
+use crate::backend::Host;
 use crate::commands::filter::Filters;
 use crate::error::CliError;
 use crate::humanize;
@@ -111,9 +112,9 @@ struct Entry {
 }
 
 /// Prints the machines, newest first.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     args.refused.check()?;
-    let mut entries = entries(engine, args)?;
+    let mut entries = entries(host, args).await?;
     if let Some(key) = args.sort {
         sort::sort(&mut entries, key);
     }
@@ -121,12 +122,12 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(0)
 }
 
-fn entries(engine: &Engine, args: &Args) -> Result<Vec<Entry>, CliError> {
-    let names = ImageNames::load(engine)?;
-    let filters = Filters::parse(&args.filter, engine)?;
+async fn entries(host: &Host, args: &Args) -> Result<Vec<Entry>, CliError> {
+    let names = ImageNames::load(host).await?;
+    let filters = Filters::parse(&args.filter, host).await?;
     let last = if args.latest { Some(1) } else { args.last.and_then(|last| usize::try_from(last).ok()) };
     let all = args.all || last.is_some() || filters.include_exited();
-    let mut found = engine.registry().list()?;
+    let mut found = host.machines().await?;
     found.reverse();
     let is_shown = |found: &Found| {
         // A clone that waits in a pool is not in use yet: `snapshot ls` counts it.

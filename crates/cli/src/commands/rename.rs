@@ -1,8 +1,9 @@
 //! `mimeo rename`: gives a machine another name.
 
+use mimeo_engine::Selector;
 use mimeo_engine::machine::Changes;
-use mimeo_engine::{Engine, Selector, act};
 
+use crate::backend::Host;
 use crate::error::CliError;
 
 /// Arguments of `mimeo rename`.
@@ -16,9 +17,9 @@ pub(crate) struct Args {
 }
 
 /// Renames the machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let changes = Changes { name: Some(args.new_name.parse()?), ..Changes::default() };
-    let found = engine.registry().find(&Selector::NameOrId(args.machine))?;
-    act::edit(engine, &found, &changes).await?;
+    let found = host.find(&Selector::NameOrId(args.machine)).await?;
+    host.edit(&found, &changes).await?;
     Ok(0)
 }

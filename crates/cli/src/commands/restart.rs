@@ -1,8 +1,8 @@
 //! `mimeo restart`: stops machines, if they run, and starts them again.
 
-use mimeo_engine::{Engine, FindError, Found, act};
+use mimeo_engine::Found;
 
-use super::start::start_error;
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -27,13 +27,13 @@ pub(crate) struct Args {
 }
 
 /// Restarts each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let all = args.all || args.running;
     let is_candidate = |found: &Found| !args.running || found.supervised && found.record.phase().is_live();
-    let machines = args.machines.find_matching(engine, all, &args.filter, is_candidate)?;
-    let restart = move |engine: Engine, found: Result<Found, FindError>| async move {
-        act::restart(&engine, &found?, args.time).await.map_err(start_error)?;
+    let machines = args.machines.find_matching(host, all, &args.filter, is_candidate).await?;
+    let restart = move |host: Host, found: Result<Found, FindFailure>| async move {
+        host.restart(&found?, args.time).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, restart).await)
+    Ok(for_each(host, machines, restart).await)
 }

@@ -1,16 +1,13 @@
 //! `mimeo rm`: removes machines and their files.
 
-use mimeo_engine::Engine;
-use mimeo_engine::act::{self, ActError};
-use mimeo_engine::machine::{FindError, Found, Refusal};
+use mimeo_engine::{FindError, Found};
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
 /// podman's exit code if there is no such machine.
 const NO_SUCH: i32 = 1;
-/// podman's exit code if the machine is running.
-const RUNNING: i32 = 2;
 
 /// Arguments of `mimeo rm`.
 #[derive(Debug, clap::Args)]
@@ -43,35 +40,32 @@ pub(crate) struct Args {
 }
 
 /// Removes each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines = args.machines.find_matching(engine, args.all, &args.filter, |_| true)?;
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let mut machines = args.machines.find_matching(host, args.all, &args.filter, |_| true).await?;
     if args.ignore || args.force {
-        machines.retain(|(_, found)| !matches!(found, Err(FindError::None(_))));
+        machines.retain(|(_, found)| !found.as_ref().is_err_and(FindFailure::is_none));
     }
     let (force, time) = (args.force, args.time);
-    let remove = move |engine, found| async move {
-        remove(&engine, found, force, time).await?;
+    let remove = move |host, found| async move {
+        remove(&host, found, force, time).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, remove).await)
+    Ok(for_each(host, machines, remove).await)
 }
 
 async fn remove(
-    engine: &Engine,
-    found: Result<Found, FindError>,
+    host: &Host,
+    found: Result<Found, FindFailure>,
     force: bool,
     time: Option<u32>,
 ) -> Result<(), CliError> {
     let found = match found {
         Ok(found) => found,
-        Err(FindError::Unreadable { id, .. }) if force => return Ok(act::remove_unreadable(engine, &id)?),
-        Err(error @ FindError::None(_)) => return Err(CliError::from(error).with_code(NO_SUCH)),
+        Err(FindFailure::Find(FindError::Unreadable { id, .. })) if force => {
+            return host.remove_unreadable(&id).await;
+        }
+        Err(error) if error.is_none() => return Err(CliError::from(error).with_code(NO_SUCH)),
         Err(error) => return Err(error.into()),
     };
-    match act::remove(engine, &found, force, time).await {
-        Err(error @ ActError::Refused { refusal: Refusal::Running, .. }) => {
-            Err(CliError::from(error).with_code(RUNNING))
-        }
-        other => Ok(other?),
-    }
+    host.remove(&found, force, time).await
 }

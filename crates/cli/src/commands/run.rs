@@ -24,6 +24,7 @@ pub(crate) use files::FileOptions;
 pub(crate) use refused::RefusedOptions;
 pub(crate) use remove_image::remove_image;
 
+use crate::backend::Host;
 use crate::commands::attach::AttachOptions;
 use crate::commands::image::platform::PlatformArgs;
 use crate::commands::image::registry::RegistryArgs;
@@ -280,32 +281,66 @@ impl MachineArgs {
     }
 
     /// The spec of the machine that the arguments describe, and the files to write for it.
-    pub(crate) fn into_spec(self, engine: &Engine) -> Result<(MachineSpec, FileOptions), CliError> {
+    pub(crate) async fn into_spec(self, host: &Host) -> Result<(MachineSpec, FileOptions), CliError> {
         self.refused.check()?;
         streams::output_streams(&self.attach)?;
         let others = self.volumes.volumes_from().to_vec();
         let (mut spec, files) = settings::spec(self)?;
-        volumes::add_mounts_of_others(engine, &others, &mut spec)?;
+        volumes::add_mounts_of_others(host, &others, &mut spec).await?;
         Ok((spec, files))
+    }
+}
+
+/// A machine to run, and how.
+pub(crate) struct RunRequest {
+    pub(crate) spec: MachineSpec,
+    pub(crate) files: FileOptions,
+    /// Show no progress.
+    pub(crate) quiet: bool,
+    /// Print the machine's id once it runs, and do not attach to it.
+    pub(crate) detach: bool,
+    pub(crate) options: AttachOptions,
+    /// How much a supervisor logs.
+    pub(crate) level: LogLevel,
+}
+
+/// Runs the machine, and attaches to it unless it is detached.
+pub(crate) async fn run(host: &Host, args: Args, level: LogLevel) -> Result<i32, CliError> {
+    let Args { detach, detach_keys, sig_proxy, machine } = args;
+    let quiet = machine.quiet;
+    let output = streams::output_streams(&machine.attach)?;
+    let options = AttachOptions {
+        stdin: true,
+        detach_keys: detach_keys.parse()?,
+        keep_signals: !sig_proxy,
+        output,
+        start: false,
+    };
+    let (spec, files) = machine.into_spec(host).await?;
+    files.prepare(host, spec.name.as_ref()).await?;
+    host.clone().run(RunRequest { spec, files, quiet, detach, options, level }).await
+}
+
+/// Warns of a terminal that has no input of one.
+pub(crate) fn warn_about_terminal(spec: &MachineSpec) {
+    if spec.tty && spec.interactive && !std::io::stdin().is_terminal() {
+        tracing::warn!(
+            component = "terminal",
+            "standard input is not a terminal: omit --tty to pass it to the container unchanged"
+        );
     }
 }
 
 /// Runs the machine in the foreground, or in the background with a supervisor of its own. A machine with a terminal
 /// has such a supervisor, too, so that the terminal can be detached from it.
-pub(crate) async fn run(engine: &Engine, args: Args, level: LogLevel) -> Result<i32, CliError> {
-    let Args { detach, detach_keys, sig_proxy, machine } = args;
-    let quiet = machine.quiet;
-    let output = streams::output_streams(&machine.attach)?;
-    let options =
-        AttachOptions { stdin: true, detach_keys: detach_keys.parse()?, keep_signals: !sig_proxy, output };
-    let (spec, files) = machine.into_spec(engine)?;
-    files.prepare(engine, spec.name.as_ref()).await?;
-    if detach {
-        return detached::run(spec, &files, quiet, level).await;
+pub(crate) async fn run_locally(engine: &Engine, host: &Host, request: RunRequest) -> Result<i32, CliError> {
+    if request.detach {
+        return detached::run(request).await;
     }
+    let RunRequest { spec, options, .. } = &request;
     // A machine without a terminal is supervised by this process, to which signals are sent.
     if options.keep_signals || spec.tty && spec.interactive && std::io::stdin().is_terminal() {
-        return detached::run_attached(engine, spec, &files, quiet, options, level).await;
+        return detached::run_attached(host, request).await;
     }
-    foreground::run(engine, spec, &files, quiet, output).await
+    foreground::run(engine, request).await
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mimeo_engine::{Engine, FindError, Found, Selector};
+use mimeo_engine::{Found, Selector};
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::filter::Filters;
 use crate::error::CliError;
 use crate::output;
@@ -34,11 +35,11 @@ impl Machine {
     }
 
     /// Finds the machine.
-    pub(crate) fn find(&self, engine: &Engine) -> Result<Found, CliError> {
+    pub(crate) async fn find(&self, host: &Host) -> Result<Found, CliError> {
         if self.latest {
-            return latest(engine);
+            return latest(host).await;
         }
-        Ok(engine.registry().find(&self.selector()?)?)
+        Ok(host.find(&self.selector()?).await?)
     }
 }
 
@@ -61,29 +62,29 @@ pub(crate) struct Machines {
 
 impl Machines {
     /// Looks up the machines that the arguments select; an error if they select none.
-    pub(crate) fn find(&self, engine: &Engine) -> Result<Vec<Lookup>, CliError> {
+    pub(crate) async fn find(&self, host: &Host) -> Result<Vec<Lookup>, CliError> {
         if self.latest {
-            return Ok(vec![found_by_name(latest(engine)?)]);
+            return Ok(vec![found_by_name(latest(host).await?)]);
         }
-        Ok(find_each(engine, self.selectors()?))
+        Ok(find_each(host, self.selectors()?).await)
     }
 
     /// As `find`; with `all` or filters, the candidates that pass the filters.
-    pub(crate) fn find_matching(
+    pub(crate) async fn find_matching(
         &self,
-        engine: &Engine,
+        host: &Host,
         all: bool,
         filters: &[String],
         is_candidate: impl Fn(&Found) -> bool,
     ) -> Result<Vec<Lookup>, CliError> {
         if !all && filters.is_empty() {
-            return self.find(engine);
+            return self.find(host).await;
         }
         if !self.is_empty() {
             return Err(CliError::usage("cannot select machines both by --all or --filter and by name"));
         }
-        let filters = Filters::parse(filters, engine)?;
-        find_all(engine, |found| is_candidate(found) && filters.accept(&found.record))
+        let filters = Filters::parse(filters, host).await?;
+        find_all(host, |found| is_candidate(found) && filters.accept(&found.record)).await
     }
 
     /// The selectors that the arguments give; an error if there are none.
@@ -114,8 +115,8 @@ fn read_id(file: &Path) -> Result<Selector, CliError> {
 }
 
 /// The machine that was created last. A clone that waits in a pool is not in use yet.
-pub(crate) fn latest(engine: &Engine) -> Result<Found, CliError> {
-    let found = engine.registry().list()?.into_iter().filter(|found| !found.record.waiting);
+pub(crate) async fn latest(host: &Host) -> Result<Found, CliError> {
+    let found = host.machines().await?.into_iter().filter(|found| !found.record.waiting);
     let latest = found.max_by_key(|found| found.record.times.created);
     latest.ok_or_else(|| CliError::usage("there is no machine: --latest selects nothing"))
 }
@@ -125,17 +126,21 @@ fn found_by_name(found: Found) -> Lookup {
 }
 
 /// A selector and the machine that it found.
-pub(crate) type Lookup = (Selector, Result<Found, FindError>);
+pub(crate) type Lookup = (Selector, Result<Found, FindFailure>);
 
 /// Looks up each selector.
-fn find_each(engine: &Engine, selectors: Vec<Selector>) -> Vec<Lookup> {
-    let registry = engine.registry();
-    selectors.into_iter().map(|selector| (selector.clone(), registry.find(&selector))).collect()
+async fn find_each(host: &Host, selectors: Vec<Selector>) -> Vec<Lookup> {
+    let mut lookups = Vec::new();
+    for selector in selectors {
+        let found = host.find(&selector).await;
+        lookups.push((selector, found));
+    }
+    lookups
 }
 
 /// All machines that match `predicate`, as if each had been named.
-fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
-    let found = engine.registry().list()?.into_iter().filter(predicate);
+async fn find_all(host: &Host, predicate: impl Fn(&Found) -> bool) -> Result<Vec<Lookup>, CliError> {
+    let found = host.machines().await?.into_iter().filter(predicate);
     Ok(found.map(found_by_name).collect())
 }
 
@@ -143,12 +148,12 @@ fn find_all(engine: &Engine, predicate: impl Fn(&Found) -> bool) -> Result<Vec<L
 /// that it returns, or else the selector. An error is printed and does not stop
 /// the others. The exit code is podman's: 1, which means that there is no such
 /// machine, takes precedence over others.
-pub(crate) async fn for_each<A, R>(engine: &Engine, machines: Vec<Lookup>, act: A) -> i32
+pub(crate) async fn for_each<A, R>(host: &Host, machines: Vec<Lookup>, act: A) -> i32
 where
-    A: Fn(Engine, Result<Found, FindError>) -> R,
+    A: Fn(Host, Result<Found, FindFailure>) -> R,
     R: Future<Output = Result<Option<String>, CliError>> + Send + 'static,
 {
-    let start = |(selector, found)| (selector, tokio::spawn(act(engine.clone(), found)));
+    let start = |(selector, found)| (selector, tokio::spawn(act(host.clone(), found)));
     let started: Vec<(Selector, _)> = machines.into_iter().map(start).collect();
     let mut code = 0;
     for (selector, task) in started {

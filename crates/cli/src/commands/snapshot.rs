@@ -8,8 +8,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 
-use mimeo_engine::Engine;
-
+use crate::backend::{Host, local};
 use crate::error::CliError;
 
 /// Commands for snapshots.
@@ -33,14 +32,14 @@ pub(crate) enum Verb {
 }
 
 /// Runs the command.
-pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, verb: Verb) -> Result<i32, CliError> {
     match verb {
-        Verb::Create(args) => create::run(engine, args).await,
-        Verb::Ls(args) => ls::run(engine, &args),
-        Verb::Inspect(args) => inspect::run(engine, &args),
-        Verb::Rm(args) => rm::run(engine, &args),
-        Verb::Prune(args) => prune::run(engine, &args),
-        Verb::Serve(args) => serve::run(engine, args).await,
-        Verb::Run(args) => run::run(engine, args).await,
+        Verb::Create(args) => create::run(host, args).await,
+        Verb::Ls(args) => ls::run(host, &args).await,
+        Verb::Inspect(args) => inspect::run(host, &args).await,
+        Verb::Rm(args) => rm::run(host, &args).await,
+        Verb::Prune(args) => prune::run(local(host, "prune snapshots")?, &args),
+        Verb::Serve(args) => serve::run(local(host, "serve a snapshot")?, args).await,
+        Verb::Run(args) => run::run(host, args).await,
     }
 }

@@ -1,15 +1,13 @@
 //! `mimeo start`: starts machines that exist and do not run.
 
-use mimeo_engine::act::ActError;
-use mimeo_engine::launch_request::AttachingClient;
-use mimeo_engine::{Engine, FindError, Found, SpawnError, act};
+use mimeo_engine::Found;
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::attach::{AttachOptions, attach};
 use crate::commands::select::{Machines, for_each};
 use crate::detach_keys;
 use crate::error::CliError;
 use crate::stdio::OutputStreams;
-use crate::terminal;
 
 /// Arguments of `mimeo start`.
 #[derive(Debug, clap::Args)]
@@ -40,47 +38,37 @@ pub(crate) struct Args {
 }
 
 /// Starts each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     if args.attach || args.interactive {
-        return start_attached(engine, args).await;
+        return start_attached(host, args).await;
     }
     let machines = args
         .machines
-        .find_matching(engine, args.all, &args.filter, |found| !found.record.phase().is_live())?;
-    let start = |engine: Engine, found: Result<Found, FindError>| async move {
-        act::start(&engine, &found?, None).await.map_err(start_error)?;
+        .find_matching(host, args.all, &args.filter, |found| !found.record.phase().is_live())
+        .await?;
+    let start = |host: Host, found: Result<Found, FindFailure>| async move {
+        host.start(&found?).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, start).await)
+    Ok(for_each(host, machines, start).await)
 }
 
 /// Starts one machine and attaches to it. One that runs already is only attached to.
-async fn start_attached(engine: &Engine, args: Args) -> Result<i32, CliError> {
+async fn start_attached(host: &Host, args: Args) -> Result<i32, CliError> {
     let detach_keys = args.detach_keys.parse()?;
-    let mut machines = args.machines.find(engine)?;
-    let (Some((selector, found)), true) = (machines.pop(), machines.is_empty()) else {
+    let mut machines = args.machines.find(host).await?;
+    let (Some((_, found)), true) = (machines.pop(), machines.is_empty()) else {
         return Err(CliError::usage(
             "cannot attach to more than one machine: start the others without --attach",
         ));
     };
     let found = found?;
-    let client = AttachingClient::own(found.record.spec.tty.then(terminal::size));
-    act::start(engine, &found, Some(client)).await.map_err(start_error)?;
-    let found = engine.registry().find(&selector)?;
     let options = AttachOptions {
         stdin: args.interactive,
         detach_keys,
         keep_signals: !args.sig_proxy,
         output: OutputStreams::default(),
+        start: true,
     };
-    attach(engine, &found, options).await
-}
-
-/// The error, with the exit code that `run` would have for it.
-pub(crate) fn start_error(error: ActError) -> CliError {
-    let code = match &error {
-        ActError::Start { source: SpawnError::Failed(failure), .. } => failure.code,
-        _ => 125,
-    };
-    CliError::from(error).with_code(code)
+    attach(host, &found, options).await
 }

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, stdout};
 use std::time::Duration;
 
-use mimeo_engine::Engine;
 use mimeo_engine::machine::{Found, MachineId};
 
+use crate::backend::Host;
 use crate::commands::select::Machines;
 use crate::error::CliError;
 use crate::live::REFRESH;
@@ -48,11 +48,11 @@ pub(crate) struct Args {
 }
 
 /// Prints the usage, once or until interrupted.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     let mut sampler = Sampler::default();
     loop {
-        let machines = select(engine, &args.machines)?;
-        let mut rows = sampler.rows(engine, &machines).await;
+        let machines = select(host, &args.machines).await?;
+        let mut rows = sampler.rows(host, &machines).await;
         if args.no_trunc {
             rows.iter_mut().for_each(|row| row.show_whole_id(&machines));
         }
@@ -88,16 +88,16 @@ fn print(args: &Args, rows: &[Row]) -> Result<(), CliError> {
 }
 
 /// The selected machines, or all running ones.
-fn select(engine: &Engine, named: &Machines) -> Result<Vec<Found>, CliError> {
+async fn select(host: &Host, named: &Machines) -> Result<Vec<Found>, CliError> {
     if named.is_empty() {
-        return Ok(engine
-            .registry()
-            .list()?
+        return Ok(host
+            .machines()
+            .await?
             .into_iter()
             .filter(|found| found.supervised && !found.record.waiting)
             .collect());
     }
-    named.find(engine)?.into_iter().map(|(_, found)| Ok(found?)).collect()
+    named.find(host).await?.into_iter().map(|(_, found)| Ok(found?)).collect()
 }
 
 /// The previous sample of each machine, which the next one is compared to.
@@ -106,15 +106,15 @@ pub(crate) struct Sampler(HashMap<MachineId, ResourceUsage>);
 
 impl Sampler {
     /// Each machine's usage since the previous sample, or since its start.
-    pub(crate) async fn rows(&mut self, engine: &Engine, machines: &[Found]) -> Vec<Row> {
+    pub(crate) async fn rows(&mut self, host: &Host, machines: &[Found]) -> Vec<Row> {
         let read = |found: &Found| {
-            let (engine, found) = (engine.clone(), found.clone());
-            tokio::spawn(async move { ResourceUsage::read(&engine, &found).await })
+            let (host, found) = (host.clone(), found.clone());
+            tokio::spawn(async move { host.usage(&found).await })
         };
         let pending: Vec<_> = machines.iter().map(|found| (found, read(found))).collect();
         let mut rows = Vec::new();
         for (found, usage) in pending {
-            let Ok(usage) = usage.await else { continue };
+            let Ok(Ok(usage)) = usage.await else { continue };
             let id = found.record.id.clone();
             rows.push(Row::new(&found.record, &usage, self.0.get(&id)));
             self.0.insert(id, usage);

@@ -2,8 +2,8 @@
 
 use mimeo_engine::act::StopOptions;
 use mimeo_engine::control::StopPurpose;
-use mimeo_engine::{Engine, act};
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -31,18 +31,19 @@ pub(crate) struct Args {
 }
 
 /// Stops each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines = args.machines.find_matching(engine, args.all, &args.filter, |found| {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let machines = args.machines.find_matching(host, args.all, &args.filter, |found| {
         found.supervised && found.record.phase().is_live()
-    })?;
+    });
+    let mut machines = machines.await?;
     if args.ignore {
         machines.retain(|(_, found)| found.is_ok());
     }
-    let stop = move |engine: Engine, found: Result<_, _>| async move {
+    let stop = move |host: Host, found: Result<_, FindFailure>| async move {
         let purpose = if args.for_reboot { StopPurpose::Reboot } else { StopPurpose::User };
         let options = StopOptions { timeout: args.time, purpose };
-        act::stop(&engine, &found?, options).await?;
+        host.stop(&found?, options).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, stop).await)
+    Ok(for_each(host, machines, stop).await)
 }

@@ -5,8 +5,7 @@ pub(crate) mod info;
 pub(crate) mod prune;
 pub(crate) mod reset;
 
-use mimeo_engine::Engine;
-
+use crate::backend::{Host, local};
 use crate::error::CliError;
 
 /// Commands for the whole system.
@@ -23,11 +22,11 @@ pub(crate) enum Verb {
 }
 
 /// Runs the command.
-pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, verb: Verb) -> Result<i32, CliError> {
     match verb {
-        Verb::Df(args) => df::run(engine, &args),
-        Verb::Info(args) => info::run(engine, &args),
-        Verb::Prune(args) => prune::run(engine, &args).await,
-        Verb::Reset(args) => reset::run(engine, &args).await,
+        Verb::Df(args) => df::run(local(host, "show the disk usage")?, &args),
+        Verb::Info(args) => info::run(host, &args).await,
+        Verb::Prune(args) => prune::run(host, &args).await,
+        Verb::Reset(args) => reset::run(local(host, "reset the system")?, &args).await,
     }
 }

@@ -1,10 +1,11 @@
 //! `mimeo top`: shows a machine's processes, or all machines, updated live.
 
-use mimeo_agent_protocol::message::{ProcessInfo, Reply, Request};
+use mimeo_agent_protocol::message::ProcessInfo;
+use mimeo_engine::Selector;
 use mimeo_engine::machine::Found;
-use mimeo_engine::{ControlClient, Engine, Selector};
 use serde_json::json;
 
+use crate::backend::Host;
 use crate::commands::stats::{self, Sampler};
 use crate::error::CliError;
 use crate::{humanize, live, output};
@@ -36,29 +37,22 @@ impl Args {
 }
 
 /// Shows the processes or machines: updated live on a terminal, once elsewhere.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     let live = live::is_possible() && !args.once && !args.json;
     match args.selector() {
-        Some(selector) => top_machine(engine, &engine.registry().find(&selector)?, args, live).await?,
-        None => top_all(engine, args, live).await?,
+        Some(selector) => top_machine(host, &host.find(&selector).await?, args, live).await?,
+        None => top_all(host, args, live).await?,
     }
     Ok(0)
 }
 
-async fn top_machine(engine: &Engine, found: &Found, args: &Args, live: bool) -> Result<(), CliError> {
-    let client = ControlClient::connect(engine.home(), found).await?;
+async fn top_machine(host: &Host, found: &Found, args: &Args, live: bool) -> Result<(), CliError> {
     if live {
-        return live::run(async || Ok(output::columns(&HEADINGS, &cells(&processes(&client).await?)))).await;
+        return live::run(async || Ok(output::columns(&HEADINGS, &cells(&host.processes(found).await?))))
+            .await;
     }
-    let processes = processes(&client).await?;
+    let processes = host.processes(found).await?;
     if args.json { output::json(&to_json(&processes)) } else { output::table(&HEADINGS, &cells(&processes)) }
-}
-
-async fn processes(client: &ControlClient) -> Result<Vec<ProcessInfo>, CliError> {
-    match client.guest(Request::Processes).await?.0 {
-        Reply::Processes { processes } => Ok(processes),
-        reply => Err(CliError::usage(format!("unexpected reply from the agent: {reply:?}"))),
-    }
 }
 
 fn cells(processes: &[ProcessInfo]) -> Vec<Vec<String>> {
@@ -92,12 +86,11 @@ fn to_json(processes: &[ProcessInfo]) -> Vec<serde_json::Value> {
     processes.iter().map(row).collect()
 }
 
-async fn top_all(engine: &Engine, args: &Args, live: bool) -> Result<(), CliError> {
+async fn top_all(host: &Host, args: &Args, live: bool) -> Result<(), CliError> {
     let mut sampler = Sampler::default();
     let mut rows = async || -> Result<_, CliError> {
-        let running: Vec<_> =
-            engine.registry().list()?.into_iter().filter(|found| found.supervised).collect();
-        Ok(sampler.rows(engine, &running).await)
+        let running: Vec<_> = host.machines().await?.into_iter().filter(|found| found.supervised).collect();
+        Ok(sampler.rows(host, &running).await)
     };
     if live {
         return live::run(async || {

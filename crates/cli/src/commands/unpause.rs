@@ -1,8 +1,8 @@
 //! `mimeo unpause`: resumes machines' vCPUs.
 
 use mimeo_engine::machine::Phase;
-use mimeo_engine::{Engine, act};
 
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -21,13 +21,14 @@ pub(crate) struct Args {
 }
 
 /// Resumes each machine.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let machines = args.machines.find_matching(engine, args.all, &args.filter, |found| {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let machines = args.machines.find_matching(host, args.all, &args.filter, |found| {
         matches!(found.record.phase(), Phase::Paused | Phase::DiskError)
-    })?;
-    let act = |engine: Engine, found: Result<_, _>| async move {
-        act::unpause(&engine, &found?).await?;
+    });
+    let machines = machines.await?;
+    let act = |host: Host, found: Result<_, FindFailure>| async move {
+        host.unpause(&found?).await?;
         Ok(None)
     };
-    Ok(for_each(engine, machines, act).await)
+    Ok(for_each(host, machines, act).await)
 }

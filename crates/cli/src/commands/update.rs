@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mimeo_engine::machine::Changes;
-use mimeo_engine::{Engine, act};
 
+use crate::backend::Host;
 use crate::commands::run::container;
 use crate::commands::run::settings::{key_value, memory};
 use crate::commands::select::Machine;
@@ -41,14 +41,14 @@ pub(crate) struct Args {
 }
 
 /// Changes the machine and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let changes = changes(&args)?;
     if changes == Changes::default() {
         return Err(CliError::usage("nothing to change: see `mimeo update --help`"));
     }
     let machine = Machine { name: args.name.clone(), pid: args.pid, latest: false };
-    let found = machine.find(engine)?;
-    act::edit(engine, &found, &changes).await?;
+    let found = machine.find(host).await?;
+    host.edit(&found, &changes).await?;
     output::line(found.record.id.as_str())?;
     Ok(0)
 }

@@ -4,6 +4,7 @@ use mimeo_agent_protocol::PROTOCOL;
 use mimeo_engine::Engine;
 use serde_json::{Value, json};
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::output;
 use crate::template::Format;
@@ -19,8 +20,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The version, the agent protocol, the drivers and the directories.
-pub(crate) fn fields(engine: &Engine) -> Value {
+/// The version, the agent protocol, the drivers and the directories of this host.
+pub(crate) fn local_fields(engine: &Engine) -> Value {
     let drivers: Vec<_> = engine.driver_names().collect();
     let system = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
     json!({"Version": env!("CARGO_PKG_VERSION"), "AgentProtocol": PROTOCOL, "OsArch": system,
@@ -28,8 +29,8 @@ pub(crate) fn fields(engine: &Engine) -> Value {
 }
 
 /// Prints the version, the agent protocol, the drivers and the directories.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let fields = fields(engine);
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let fields = host.version().await?;
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&fields)?,
         Some(Format::Text(text)) => {
@@ -39,17 +40,19 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
             all["Server"] = fields;
             text.print(&[all], &[])?;
         }
-        None => print(engine, &fields)?,
+        None => print(&fields)?,
     }
     Ok(0)
 }
 
-fn print(engine: &Engine, fields: &Value) -> Result<(), CliError> {
+fn print(fields: &Value) -> Result<(), CliError> {
     let text = |key: &str| fields[key].as_str().unwrap_or_default().to_owned();
+    let drivers: Vec<_> =
+        fields["Drivers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     output::line(format!("Version:         {}", text("Version")))?;
-    output::line(format!("Agent protocol:  {PROTOCOL}"))?;
+    output::line(format!("Agent protocol:  {}", fields["AgentProtocol"]))?;
     output::line(format!("OS/Arch:         {}", text("OsArch")))?;
-    output::line(format!("Drivers:         {}", engine.driver_names().collect::<Vec<_>>().join(", ")))?;
-    output::line(format!("Home:            {}", engine.home().home().display()))?;
-    output::line(format!("Run:             {}", engine.home().run().display()))
+    output::line(format!("Drivers:         {}", drivers.join(", ")))?;
+    output::line(format!("Home:            {}", text("Home")))?;
+    output::line(format!("Run:             {}", text("Run")))
 }

@@ -1,7 +1,6 @@
 //! `mimeo wait`: waits until machines exit.
 
-use mimeo_engine::{Engine, act};
-
+use crate::backend::{FindFailure, Host};
 use crate::commands::select::{Machines, for_each};
 use crate::error::CliError;
 
@@ -23,14 +22,14 @@ pub(crate) struct Args {
 }
 
 /// Waits for each machine and prints its container's exit code.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let mut machines = args.machines.find(engine)?;
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let mut machines = args.machines.find(host).await?;
     if args.ignore {
         machines.retain(|(_, found)| found.is_ok());
     }
-    let wait = |engine: Engine, found: Result<_, _>| async move {
-        let exit = act::wait(&engine, &found?).await?;
+    let wait = |host: Host, found: Result<_, FindFailure>| async move {
+        let exit = host.wait(&found?).await?;
         Ok(Some(exit.code.to_string()))
     };
-    Ok(for_each(engine, machines, wait).await)
+    Ok(for_each(host, machines, wait).await)
 }

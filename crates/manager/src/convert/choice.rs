@@ -64,7 +64,9 @@ pub(super) fn restart_policy(restart: &api::Restart) -> Converted<RestartPolicy>
     })
 }
 
-pub(super) fn api_restart(policy: RestartPolicy) -> api::Restart {
+/// Converts a restart policy into a request.
+#[must_use]
+pub fn api_restart(policy: RestartPolicy) -> api::Restart {
     let (policy, max_retries) = match policy {
         RestartPolicy::No => (api::RestartKind::No, None),
         RestartPolicy::OnFailure { max } => (api::RestartKind::OnFailure, max),

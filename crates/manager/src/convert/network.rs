@@ -123,8 +123,9 @@ fn shifted(field: &str, port: u16, offset: u16) -> Converted<u16> {
     shifted.ok_or_else(|| ConvertError::new(field, format!("{port} is not a port between 1 and 65535")))
 }
 
-/// A published port.
-pub(super) fn api_port(mapping: &PortMapping) -> api::Port {
+/// Converts a published port into a request.
+#[must_use]
+pub fn api_port(mapping: &PortMapping) -> api::Port {
     api::Port {
         container_port: mapping.guest_port,
         host_port: mapping.host_port,

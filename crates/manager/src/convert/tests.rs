@@ -16,7 +16,10 @@ use mimeo_net::PortMapping;
 use mimeo_volume::VolumeSpec;
 use serde_json::{Value, json};
 
-use super::{clone_overrides, create_machine, machine_spec, needs_host_access, registry_credentials};
+use super::{
+    clone_overrides, create_machine, machine_spec, needs_host_access, overrides_of_clone,
+    registry_credentials,
+};
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
@@ -395,7 +398,7 @@ fn a_clone_has_few_settings_of_its_own() {
     assert_eq!(overrides.ports, PortMapping::parse("80").ok());
     assert!(overrides.remove && overrides.env.contains_key("A"));
     assert_eq!(clone_overrides(&wire(json!({"snapshot": "s"}))).expect("overrides").ports, None);
-    for (field, value) in [("image", json!("a")), ("cpus", json!(2)), ("labels", json!({"a": "b"}))] {
+    for (field, value) in [("image", json!("a")), ("cpus", json!(2)), ("memory_mib", json!(64))] {
         let refused = clone_overrides(&wire(json!({"snapshot": "s", field: value}))).expect_err(field);
         assert_eq!(refused.field, field);
     }

@@ -1,18 +1,16 @@
 //! The machine's side of a copy.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use mimeo_agent_protocol::link::Stream;
-use mimeo_agent_protocol::message::{FileKind, Reply, Request, channel};
-use mimeo_engine::act::files::Files;
+use mimeo_agent_protocol::message::FileKind;
 use tokio::io::{AsyncReadExt, stdin};
 
-use super::CopySource;
 use super::destination::Kind;
 use super::pipe::{self, Tar};
-use crate::commands::guest_data::{check_reply, next_chunk, unexpected_reply};
+use super::{CopySource, OpenMachine};
 use crate::error::CliError;
 use crate::output;
 
@@ -21,7 +19,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A path in a machine.
 pub(super) struct Remote {
-    files: Rc<Files>,
+    machine: Rc<OpenMachine>,
     /// Absolute.
     pub(super) path: String,
     /// The owner of files that are copied there.
@@ -29,8 +27,8 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(files: Rc<Files>, path: String, user: &str) -> Self {
-        Self { files, path, owner: parse_owner(user) }
+    pub(super) fn new(machine: Rc<OpenMachine>, path: String, user: &str) -> Self {
+        Self { machine, path, owner: parse_owner(user) }
     }
 
     /// The kind of the file there, `None` if there is none, and the path that a copy to it is written to: a
@@ -46,18 +44,18 @@ impl Remote {
     }
 
     async fn stat(&self) -> Result<(Option<Kind>, Option<String>), CliError> {
-        match self.files.guest(Request::Stat { path: self.path.clone() }).await?.0 {
-            Reply::Found { kind: Some(FileKind::Directory), target } => Ok((Some(Kind::Directory), target)),
-            Reply::Found { kind: Some(_), target } => Ok((Some(Kind::File), target)),
-            Reply::Found { kind: None, target } => Ok((None, target)),
-            reply => Err(unexpected_reply(&reply)),
-        }
+        let (kind, target) = self.machine.files.stat(&self.path).await?;
+        let kind = kind.map(|kind| match kind {
+            FileKind::Directory => Kind::Directory,
+            _ => Kind::File,
+        });
+        Ok((kind, target))
     }
 
     /// The source of a copy from there.
     pub(super) async fn source(&self) -> Result<CopySource, CliError> {
         let (Some(kind), _) = self.stat().await? else {
-            let (path, machine) = (&self.path, &self.files.machine().record.name);
+            let (path, machine) = (&self.path, &self.machine.name);
             return Err(CliError::usage(format!(
                 "{path:?} could not be found on container {machine}: no such file or directory"
             )));
@@ -73,11 +71,10 @@ impl Remote {
 
     /// Requests the path as a tar stream.
     pub(super) async fn pack(&self) -> Result<Tar, CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true, content: false };
-        let (_, mut stream) = self.files.guest(request).await?;
+        let mut archive = self.machine.files.read_archive(&self.path).await?;
         let (sender, chunks) = pipe::queue();
         let producer = tokio::spawn(async move {
-            while let Some(chunk) = next_chunk(&mut stream).await? {
+            while let Some(chunk) = archive.next().await? {
                 if sender.send(chunk).await.is_err() {
                     break;
                 }
@@ -87,51 +84,46 @@ impl Remote {
         Ok(Tar::new(chunks, producer))
     }
 
-    /// Writes the path to standard output as a tar stream.
-    pub(super) async fn pack_to_stdout(&self) -> Result<(), CliError> {
-        let request = Request::ReadArchive { path: self.path.clone(), follow: true, content: false };
-        let (_, mut stream) = self.files.guest(request).await?;
-        while let Some(chunk) = next_chunk(&mut stream).await? {
-            output::bytes(&chunk)?;
-        }
-        Ok(())
+    /// The name that the tar stream of a directory leaves out; `None` if it has the name, or the directory has none.
+    pub(super) fn omitted_name(&self) -> Option<OsString> {
+        let name = Path::new(&self.path).file_name().filter(|_| !self.path.ends_with("/."));
+        name.filter(|_| self.machine.files.omits_names()).map(ToOwned::to_owned)
     }
 
     /// Unpacks a tar stream into a directory there.
     pub(super) async fn unpack(&self, directory: &str, mut tar: Tar) -> Result<(), CliError> {
-        let Stream { sender, mut receiver } = self.open_write_stream(directory)?;
+        let mut archive = self.machine.files.write_archive(directory).await?;
         while let Some(chunk) = tar.chunks.recv().await {
-            if sender.data(channel::STDIN, chunk).await.is_err() {
-                // The guest has failed; its reply says why.
+            if !archive.write(chunk).await {
                 break;
             }
         }
         drop(tar.chunks);
         let produced = tar.producer.await?;
-        // End of input. If this fails, the guest's reply says why.
-        sender.data(channel::STDIN, Bytes::new()).await.ok();
-        let reply = receiver.message::<Reply>().await;
-        produced.and(check_reply(reply?))
+        let unpacked = archive.finish().await;
+        produced.and(unpacked)
     }
 
     /// Unpacks the tar stream on standard input.
     pub(super) async fn unpack_stdin(&self) -> Result<(), CliError> {
-        let Stream { sender, mut receiver } = self.open_write_stream(&self.path)?;
+        let mut archive = self.machine.files.write_archive(&self.path).await?;
         let mut from = stdin();
         let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            if sender.data(channel::STDIN, Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
+            if !archive.write(Bytes::copy_from_slice(&buffer[..count])).await {
                 break;
             }
         }
-        // End of input. If this fails, the guest's reply says why.
-        sender.data(channel::STDIN, Bytes::new()).await.ok();
-        check_reply(receiver.message::<Reply>().await?)
+        archive.finish().await
     }
+}
 
-    fn open_write_stream(&self, directory: &str) -> Result<Stream, CliError> {
-        Ok(self.files.stream(Request::WriteArchive { directory: directory.to_owned() })?)
+/// Writes a tar stream to standard output.
+pub(super) async fn write_to_stdout(mut tar: Tar) -> Result<(), CliError> {
+    while let Some(chunk) = tar.chunks.recv().await {
+        output::bytes(&chunk)?;
     }
+    tar.producer.await?
 }
 
 /// The container's user and group if they are numbers, otherwise root.

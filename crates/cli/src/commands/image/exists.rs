@@ -1,7 +1,6 @@
 //! `mimeo image exists`: tests whether an image is in the local store.
 
-use mimeo_engine::Engine;
-
+use crate::backend::Host;
 use crate::error::CliError;
 
 /// Arguments of `mimeo image exists`.
@@ -12,6 +11,6 @@ pub(crate) struct Args {
 }
 
 /// Returns 0 if the image exists, and 1 otherwise.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    Ok(i32::from(engine.images()?.find(&args.image)?.is_none()))
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    Ok(i32::from(host.inspect_image(&args.image).await?.is_none()))
 }

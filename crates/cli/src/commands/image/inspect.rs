@@ -2,8 +2,7 @@
 
 pub(crate) mod podman;
 
-use mimeo_engine::Engine;
-
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::output;
 use crate::template::Format;
@@ -24,11 +23,10 @@ pub(crate) struct Args {
 }
 
 /// Prints a JSON array of the images that exist, and an error for each other name.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let store = engine.images()?;
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
     let (mut found, mut code) = (Vec::new(), 0);
     for text in &args.images {
-        match store.inspect(text)? {
+        match host.inspect_image(text).await? {
             Some(inspection) => found.push(inspection),
             None => {
                 let error = CliError::usage(format!("inspecting object: {text}: image not known"));

@@ -6,11 +6,11 @@ mod sort;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use mimeo_engine::Engine;
 use mimeo_image::{Image, ImageName};
 use serde::Serialize;
 
 use super::ImageUsers;
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::template::Format;
 use crate::{humanize, output, view};
@@ -98,8 +98,8 @@ struct Line {
 }
 
 /// Prints the images, newest first.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let listing = engine.images()?.list()?;
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let listing = host.images().await?;
     for path in &listing.set_aside {
         tracing::warn!(component = "images", path = %path.display(), "an image record could not be read and was set aside");
     }
@@ -107,7 +107,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
         let Some(part) = &args.name else { return true };
         image.names.iter().any(|name| name.contains(part.as_str()))
     };
-    let users = ImageUsers::load(engine)?;
+    let users = ImageUsers::of(host.machines().await?, host.snapshots().await?);
     let filters = Filters::parse(&args.filter, &listing.images)?;
     let chosen = |image: &&Image| matches(image) && filters.accept(image, users.count(image));
     let images: Vec<_> = listing.images.iter().filter(chosen).collect();

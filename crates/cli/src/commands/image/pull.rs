@@ -1,12 +1,12 @@
 //! `mimeo pull`: pulls images.
 
-use mimeo_engine::Engine;
-use mimeo_image::{PullOptions, Source};
+use mimeo_image::PullOptions;
 
 use super::platform::PlatformArgs;
 use super::registry::RegistryArgs;
+use crate::backend::Host;
 use crate::error::CliError;
-use crate::{output, progress};
+use crate::output;
 
 /// Arguments of `mimeo pull`.
 #[derive(Debug, clap::Args)]
@@ -36,21 +36,18 @@ pub(crate) struct Args {
 }
 
 /// Pulls each image and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     if args.all_tags {
         return Err(CliError::usage("cannot pull all tags: --all-tags is not supported; name each tag"));
     }
     args.platform.check()?;
-    let store = engine.images()?;
     let options = PullOptions {
         registry: args.registry.options(args.creds.as_deref())?,
         concurrency: args.jobs.max(1),
         ..PullOptions::default()
     };
     for image in &args.images {
-        let source: Source = image.parse()?;
-        let pulled = store.pull(&source, &options, progress::reporter(args.quiet)).await?;
-        output::line(pulled.id.hex())?;
+        output::line(host.pull(image, options.clone(), args.quiet).await?)?;
     }
     Ok(0)
 }

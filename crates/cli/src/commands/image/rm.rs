@@ -1,16 +1,12 @@
 //! `mimeo rmi`: removes images.
 
-use mimeo_engine::Engine;
-use mimeo_image::{RemoveError, Store};
-
 use super::ImageUsers;
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::output;
 
 /// podman's exit code if there is no such image.
 const NO_SUCH: i32 = 1;
-/// podman's exit code if the image is in use.
-const IN_USE: i32 = 2;
 
 /// Arguments of `mimeo rmi`.
 #[derive(Debug, clap::Args)]
@@ -34,19 +30,14 @@ pub(crate) struct Args {
 }
 
 /// Removes each image. An error is printed and does not stop the others.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let store = engine.images()?;
-    let users = ImageUsers::load(engine)?;
-    let texts = if args.all { all_ids(&store)? } else { args.images.clone() };
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let targets = if args.all { all_images(host, args.force).await? } else { named_images(args) };
     let (mut removed, mut code) = (Vec::new(), 0);
-    for text in texts {
-        match store.remove(&text, args.force || args.all && is_unused(&store, &users, &text), &|image| {
-            users.describe(image)
-        }) {
+    for (text, force) in targets {
+        match host.remove_image(&text, force).await {
             Ok(image) => removed.push(image),
-            Err(RemoveError::NotFound { .. }) if args.ignore => {}
+            Err(error) if args.ignore && error.exit_code() == NO_SUCH => {}
             Err(error) => {
-                let error = from_remove_error(error);
                 output::error(&error);
                 code = if code == NO_SUCH { NO_SUCH } else { error.exit_code() };
             }
@@ -63,25 +54,15 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(code)
 }
 
-/// Whether nothing uses the image: `--all` removes it with all its names then.
-fn is_unused(store: &Store, users: &ImageUsers, text: &str) -> bool {
-    matches!(store.find(text), Ok(Some(image)) if users.describe(&image).is_none())
+/// The images that the arguments name, and whether each is removed in any case.
+fn named_images(args: &Args) -> Vec<(String, bool)> {
+    args.images.iter().map(|text| (text.clone(), args.force)).collect()
 }
 
-fn all_ids(store: &Store) -> Result<Vec<String>, CliError> {
-    Ok(store.list()?.images.iter().map(|image| image.id.hex()).collect())
-}
-
-/// Converts the error to podman's message and exit code.
-fn from_remove_error(error: RemoveError) -> CliError {
-    match error {
-        RemoveError::NotFound { text } => {
-            CliError::usage(format!("{text}: image not known")).with_code(NO_SUCH)
-        }
-        RemoveError::InUse { text, user } => {
-            CliError::usage(format!("image {text} used by {user}: image is in use by a container"))
-                .with_code(IN_USE)
-        }
-        other => CliError::from(other),
-    }
+/// All images. One that nothing uses is removed with all its names.
+async fn all_images(host: &Host, force: bool) -> Result<Vec<(String, bool)>, CliError> {
+    let users = ImageUsers::of(host.machines().await?, host.snapshots().await?);
+    let images = host.images().await?.images;
+    let target = |image: &mimeo_image::Image| (image.id.hex(), force || users.describe(image).is_none());
+    Ok(images.iter().map(target).collect())
 }

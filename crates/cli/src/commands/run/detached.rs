@@ -3,26 +3,23 @@
 use std::process::Stdio;
 
 use mimeo_engine::launch_request::{AttachingClient, LaunchRequest};
-use mimeo_engine::{Engine, MachineId, MachineSpec, own_program};
+use mimeo_engine::{MachineId, MachineSpec, own_program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 
-use super::FileOptions;
-use crate::commands::attach::{AttachOptions, attach};
+use super::{FileOptions, RunRequest};
+use crate::backend::Host;
+use crate::commands::attach::attach;
 use crate::error::CliError;
 use crate::interruption::interruption;
 use crate::logging::{LOG_VARIABLE, LogLevel};
 use crate::{output, terminal};
 
 /// Starts the machine and prints its id once its container runs.
-pub(super) async fn run(
-    spec: MachineSpec,
-    files: &FileOptions,
-    quiet: bool,
-    level: LogLevel,
-) -> Result<i32, CliError> {
+pub(super) async fn run(request: RunRequest) -> Result<i32, CliError> {
+    let RunRequest { spec, files, quiet, level, .. } = request;
     let request = run_request(spec, quiet, None);
-    match start_with_files(request, files, level).await? {
+    match start_with_files(request, &files, level).await? {
         Launched::Running { id, .. } => {
             output::line(&id)?;
             Ok(0)
@@ -32,26 +29,20 @@ pub(super) async fn run(
 }
 
 /// Starts the machine and attaches this process to it until it exits or the user detaches.
-pub(super) async fn run_attached(
-    engine: &Engine,
-    spec: MachineSpec,
-    files: &FileOptions,
-    quiet: bool,
-    options: AttachOptions,
-    level: LogLevel,
-) -> Result<i32, CliError> {
+pub(super) async fn run_attached(host: &Host, request: RunRequest) -> Result<i32, CliError> {
+    let RunRequest { spec, files, quiet, options, level, .. } = request;
     let client = Some(AttachingClient::own(spec.tty.then(terminal::size)));
     let request = run_request(spec, quiet, client);
-    let id = match start_with_files(request, files, level).await? {
+    let id = match start_with_files(request, &files, level).await? {
         Launched::Running { id, .. } => MachineId::try_from(id)?,
         Launched::Failed(code) => return Ok(code),
     };
     let gone = || CliError::usage(format!("machine {} was removed", id.short()));
-    let found = engine.registry().read(&id).ok_or_else(gone)?;
+    let found = host.read(&id).await?.ok_or_else(gone)?;
     if options.output.is_empty() {
         output::line(id.as_str())?;
     }
-    attach(engine, &found, options).await
+    attach(host, &found, options).await
 }
 
 fn run_request(spec: MachineSpec, quiet: bool, client: Option<AttachingClient>) -> LaunchRequest {

@@ -4,10 +4,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use mimeo_engine::Engine;
-use mimeo_engine::act;
 use mimeo_engine::machine::MachineName;
 
+use crate::backend::Host;
 use crate::error::CliError;
 
 /// Where the machine's id and process id go.
@@ -29,12 +28,12 @@ pub(crate) struct FileOptions {
 
 impl FileOptions {
     /// Creates the file for the id, and removes the machine with the same name if it is to be replaced.
-    pub(crate) async fn prepare(&self, engine: &Engine, name: Option<&MachineName>) -> Result<(), CliError> {
+    pub(crate) async fn prepare(&self, host: &Host, name: Option<&MachineName>) -> Result<(), CliError> {
         if let Some(file) = &self.cidfile {
             create_new(file)?;
         }
         let replaced = match name.filter(|_| self.replace) {
-            Some(name) => replace(engine, name).await,
+            Some(name) => replace(host, name).await,
             None => Ok(()),
         };
         if replaced.is_err() {
@@ -54,6 +53,14 @@ impl FileOptions {
                 .map_err(|source| CliError::io(format!("write {}", file.display()), source))?;
         }
         Ok(())
+    }
+
+    /// Refuses files for a process id where there is none.
+    pub(crate) fn refuse_process_ids(&self, reason: &str) -> Result<(), CliError> {
+        match self.pidfile.iter().chain(&self.conmon_pidfile).next() {
+            Some(_) => Err(CliError::usage(format!("cannot write a process id {reason}: omit --pidfile"))),
+            None => Ok(()),
+        }
     }
 
     /// Removes the file for the id of a machine that did not start.
@@ -78,10 +85,10 @@ fn create_new(file: &Path) -> Result<(), CliError> {
     })
 }
 
-async fn replace(engine: &Engine, name: &MachineName) -> Result<(), CliError> {
-    let found = engine.registry().list()?.into_iter().find(|found| found.record.name == *name);
+async fn replace(host: &Host, name: &MachineName) -> Result<(), CliError> {
+    let found = host.machines().await?.into_iter().find(|found| found.record.name == *name);
     match found {
-        Some(found) => Ok(act::remove(engine, &found, true, None).await?),
+        Some(found) => host.remove(&found, true, None).await,
         None => Ok(()),
     }
 }

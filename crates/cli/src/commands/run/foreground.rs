@@ -1,35 +1,24 @@
 //! A machine in the foreground: this process is its supervisor.
 
-use std::io::IsTerminal;
 use std::sync::PoisonError;
 
 use mimeo_engine::create::{Start, StartOptions};
-use mimeo_engine::{Engine, MachineSpec, Record, supervise};
+use mimeo_engine::{Engine, Record, supervise};
 
-use super::files::FileOptions;
-use super::remove_image;
+use super::{RunRequest, remove_image, warn_about_terminal};
 use crate::error::{CliError, from_supervisor};
-use crate::stdio::{OutputStreams, attachment, exit_code_with_failed_output};
+use crate::stdio::{attachment, exit_code_with_failed_output};
 use crate::terminal::{RawTerminal, watch_size};
 use crate::{output, progress};
 
 /// Runs the machine until it exits; returns the container's exit code.
-pub(super) async fn run(
-    engine: &Engine,
-    spec: MachineSpec,
-    files: &FileOptions,
-    quiet: bool,
-    streams: OutputStreams,
-) -> Result<i32, CliError> {
+pub(super) async fn run(engine: &Engine, request: RunRequest) -> Result<i32, CliError> {
+    let RunRequest { spec, files, quiet, options, .. } = request;
+    let streams = options.output;
     let remove = spec.remove_image;
     let (tty, interactive) = (spec.tty, spec.interactive);
     let size = if tty { Some(watch_size()?) } else { None };
-    if tty && interactive && !std::io::stdin().is_terminal() {
-        tracing::warn!(
-            component = "terminal",
-            "standard input is not a terminal: omit --tty to pass it to the container unchanged"
-        );
-    }
+    warn_about_terminal(&spec);
     let (mut raw, mut image) = (None, None);
     let attachment = attachment(interactive, streams, size);
     let failure = attachment.failure.clone();

@@ -5,9 +5,9 @@ mod mount;
 mod options;
 mod volume;
 
-use mimeo_engine::Engine;
 use mimeo_engine::machine::{ImageVolumes, MachineSpec, VolumeMount, VolumeSpec};
 
+use crate::backend::Host;
 use crate::error::CliError;
 
 /// What is mounted, and from where.
@@ -89,12 +89,15 @@ impl Mounts {
 }
 
 /// Adds the mounts of other machines to the spec.
-pub(super) fn add_mounts_of_others(
-    engine: &Engine,
+pub(super) async fn add_mounts_of_others(
+    host: &Host,
     others: &[String],
     spec: &mut MachineSpec,
 ) -> Result<(), CliError> {
-    others.iter().try_for_each(|other| from::add_mounts_of(engine, other, spec))
+    for other in others {
+        from::add_mounts_of(host, other, spec).await?;
+    }
+    Ok(())
 }
 
 /// Refuses a driver of volumes that mimeo does not have.

@@ -1,10 +1,9 @@
 //! `mimeo snapshot create`: takes a snapshot of a running machine.
 
 use mimeo_engine::machine::MachineName;
-use mimeo_engine::snapshot::Kind;
-use mimeo_engine::{Engine, act};
 use serde_json::json;
 
+use crate::backend::Host;
 use crate::commands::select::Machine;
 use crate::error::CliError;
 use crate::output;
@@ -26,9 +25,9 @@ pub(crate) struct Args {
 }
 
 /// Takes the snapshot and prints its id.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
-    let machine = args.machine.find(engine)?;
-    let saved = act::snapshot(engine, &machine, args.tag.clone(), Kind::Snapshot).await?;
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
+    let machine = args.machine.find(host).await?;
+    let saved = host.take_snapshot(&machine, args.tag.clone()).await?;
     if args.json {
         output::json(&json!({
             "id": saved.snapshot,

@@ -1,7 +1,6 @@
 //! `mimeo snapshot inspect`: shows details of snapshots.
 
-use mimeo_engine::Engine;
-
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::output;
 
@@ -15,9 +14,11 @@ pub(crate) struct Args {
 }
 
 /// Prints the snapshots' manifests as a JSON array.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let store = engine.snapshots();
-    let found = args.snapshots.iter().map(|word| Ok(store.find(word)?.manifest));
-    output::json(&found.collect::<Result<Vec<_>, CliError>>()?)?;
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let mut found = Vec::new();
+    for word in &args.snapshots {
+        found.push(host.find_snapshot(word).await?);
+    }
+    output::json(&found)?;
     Ok(0)
 }

@@ -1,11 +1,12 @@
 //! `mimeo snapshot ls`: lists snapshots and snapshot servers.
 
 use jiff::Timestamp;
-use mimeo_engine::snapshot::{Kind, Snapshot};
-use mimeo_engine::snapshot_server::{self, ServeRecord};
-use mimeo_engine::{Engine, Found};
+use mimeo_engine::Found;
+use mimeo_engine::snapshot::{Kind, Manifest};
+use mimeo_engine::snapshot_server::ServeRecord;
 use serde_json::{Value, json};
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::{humanize, output};
 
@@ -30,15 +31,15 @@ pub(crate) struct Args {
 }
 
 /// Prints the snapshots, and below them the servers.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let mut snapshots = engine.snapshots().list()?;
-    snapshots.retain(|snapshot| args.all || snapshot.manifest.kind == Kind::Snapshot);
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let mut snapshots = host.snapshots().await?;
+    snapshots.retain(|snapshot| args.all || snapshot.kind == Kind::Snapshot);
     if args.quiet {
-        snapshots.iter().try_for_each(|snapshot| output::line(snapshot.manifest.id.short()))?;
+        snapshots.iter().try_for_each(|snapshot| output::line(snapshot.id.short()))?;
         return Ok(0);
     }
-    let serves = snapshot_server::list(engine).map_err(|source| CliError::io("list the servers", source))?;
-    let machines = engine.registry().list()?;
+    let serves = host.snapshot_servers().await?;
+    let machines = host.machines().await?;
     if args.json {
         let snapshots: Vec<_> = snapshots.iter().map(|snapshot| snapshot_json(snapshot, &machines)).collect();
         let serves: Vec<_> = serves.iter().map(|serve| serve_json(serve, &machines)).collect();
@@ -56,8 +57,7 @@ pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     Ok(0)
 }
 
-fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String> {
-    let manifest = &snapshot.manifest;
+fn cells(manifest: &Manifest, machines: &[Found], now: Timestamp) -> Vec<String> {
     vec![
         manifest.id.short().to_owned(),
         manifest.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -65,17 +65,15 @@ fn cells(snapshot: &Snapshot, machines: &[Found], now: Timestamp) -> Vec<String>
         manifest.machine.as_ref().map(|machine| machine.name.to_string()).unwrap_or_default(),
         humanize::ago(manifest.created, now),
         humanize::spaced_size(manifest.memory_bytes),
-        count_clones(snapshot, machines).to_string(),
+        count_clones(manifest, machines).to_string(),
     ]
 }
 
 /// Running machines that were started from the snapshot, without clones that
 /// wait in a server's pool.
-fn count_clones(snapshot: &Snapshot, machines: &[Found]) -> usize {
+fn count_clones(manifest: &Manifest, machines: &[Found]) -> usize {
     let is_live_clone = |found: &&Found| {
-        found.supervised
-            && !found.record.waiting
-            && found.record.origin.as_ref() == Some(&snapshot.manifest.id)
+        found.supervised && !found.record.waiting && found.record.origin.as_ref() == Some(&manifest.id)
     };
     machines.iter().filter(is_live_clone).count()
 }
@@ -109,8 +107,7 @@ fn health(serve: &ServeRecord) -> &'static str {
     if serve.process.is_alive() { "healthy" } else { "gone" }
 }
 
-fn snapshot_json(snapshot: &Snapshot, machines: &[Found]) -> Value {
-    let manifest = &snapshot.manifest;
+fn snapshot_json(manifest: &Manifest, machines: &[Found]) -> Value {
     json!({
         "id": manifest.id,
         "tag": manifest.tag,
@@ -119,7 +116,7 @@ fn snapshot_json(snapshot: &Snapshot, machines: &[Found]) -> Value {
         "parent": manifest.parent,
         "created": manifest.created,
         "memory_bytes": manifest.memory_bytes,
-        "clones": count_clones(snapshot, machines),
+        "clones": count_clones(manifest, machines),
     })
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use mimeo_engine::launch_request::CloneOverrides;
 use mimeo_engine::machine::MachineName;
 use mimeo_engine::snapshot_server::{self, ServeRecord};
-use mimeo_engine::{Engine, act};
 
+use crate::backend::{CloneOutcome, Host, local};
 use crate::commands::fork::{clone_overrides, print_outcomes};
 use crate::error::CliError;
 
@@ -56,14 +56,14 @@ pub(crate) struct CloneOptions {
 }
 
 /// Starts the clones and prints their names.
-pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
     let overrides = clone_overrides(&args.options)?;
     let cloned = match (&args.snapshot, &args.pid) {
-        (_, Some(word)) => run_on_server(&snapshot_server::find(engine, word)?, overrides).await?,
-        (Some(word), None) => {
-            let snapshot = engine.snapshots().find(word)?;
-            act::clone(engine, &snapshot.manifest.id, overrides).await
+        (_, Some(word)) => {
+            let engine = local(host, "use a snapshot server")?;
+            run_on_server(&snapshot_server::find(engine, word)?, overrides).await?
         }
+        (Some(word), None) => host.clone_snapshot(word, overrides).await?,
         (None, None) => return Err(CliError::usage("no snapshot selected: give its tag or id, or --pid")),
     };
     print_outcomes(&cloned, None, args.json)
@@ -73,7 +73,8 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
 async fn run_on_server(
     serve: &ServeRecord,
     overrides: Vec<CloneOverrides>,
-) -> Result<Vec<mimeo_engine::Cloned>, CliError> {
+) -> Result<Vec<CloneOutcome>, CliError> {
     let overrides = overrides.into_iter().map(|overrides| CloneOverrides { remove: true, ..overrides });
-    Ok(snapshot_server::start_clones(serve, overrides.collect()).await?)
+    let cloned = snapshot_server::start_clones(serve, overrides.collect()).await?;
+    Ok(cloned.into_iter().map(CloneOutcome::from).collect())
 }

@@ -8,6 +8,7 @@ use mimeo_engine::machine::Phase;
 use rustix::fs::statvfs;
 use serde_json::{Map, Value, json};
 
+use crate::backend::Host;
 use crate::commands::run::volumes::LOCAL_DRIVER;
 use crate::commands::version;
 use crate::error::CliError;
@@ -32,15 +33,20 @@ pub(crate) struct Args {
 }
 
 /// Prints the information as YAML, as podman does, as JSON or through a template.
-pub(crate) fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
-    let info = json!({"host": host(engine), "plugins": {"volume": [LOCAL_DRIVER]}, "store": store(engine)?,
-                      "version": version::fields(engine)});
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let info = host.info().await?;
     match Format::from_arguments(args.format.as_deref(), args.json) {
         Some(Format::Json) => output::json(&info)?,
         Some(Format::Text(text)) => text.print(&[capitalized(&info)], &[])?,
         None => output::bytes(yaml(&info, 0).as_bytes())?,
     }
     Ok(0)
+}
+
+/// This host, its directories, and the number of its machines, images and volumes.
+pub(crate) fn local_info(engine: &Engine) -> Result<Value, CliError> {
+    Ok(json!({"host": host(engine), "plugins": {"volume": [LOCAL_DRIVER]}, "store": store(engine)?,
+              "version": version::local_fields(engine)}))
 }
 
 fn host(engine: &Engine) -> Value {

@@ -1,7 +1,6 @@
 //! `mimeo system prune`: removes machines that do not run, unused images and, on request, unused volumes.
 
-use mimeo_engine::Engine;
-
+use crate::backend::{Host, local};
 use crate::commands::confirm::confirm;
 use crate::commands::image::ImageUsers;
 use crate::commands::prune::prune_machines;
@@ -28,7 +27,8 @@ pub(crate) struct Args {
 }
 
 /// Removes the machines, volumes and images, and prints their ids and names. Snapshots stay: `snapshot prune` removes those.
-pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
+pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
+    let engine = local(host, "prune the system")?;
     let images =
         if args.all { "all images that no machine or snapshot uses" } else { "all images without a name" };
     let volumes = if args.volumes { "\t- all named volumes that no machine refers to\n" } else { "" };
@@ -36,7 +36,7 @@ pub(crate) async fn run(engine: &Engine, args: &Args) -> Result<i32, CliError> {
     if !args.force && !confirm(&warning)? {
         return Ok(0);
     }
-    let (machines, mut code) = prune_machines(engine, &args.filter).await?;
+    let (machines, mut code) = prune_machines(host, &args.filter).await?;
     print("Deleted Machines", &machines)?;
     if args.volumes {
         // After the machines, whose volumes are unused then.

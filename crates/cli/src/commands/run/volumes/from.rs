@@ -1,8 +1,9 @@
 //! `--volumes-from`: the directories of the host and the named volumes of another machine.
 
+use mimeo_engine::Selector;
 use mimeo_engine::machine::{Found, MachineSpec, Record, VolumeMount, VolumeSpec};
-use mimeo_engine::{Engine, Selector};
 
+use crate::backend::Host;
 use crate::error::CliError;
 use crate::view::ImageNames;
 
@@ -15,14 +16,15 @@ struct Request<'a> {
 }
 
 /// Adds the mounts of the machine that `MACHINE[:OPTIONS]` names, except where the spec has one already.
-pub(super) fn add_mounts_of(engine: &Engine, text: &str, spec: &mut MachineSpec) -> Result<(), CliError> {
+pub(super) async fn add_mounts_of(host: &Host, text: &str, spec: &mut MachineSpec) -> Result<(), CliError> {
     let request = parse(text)?;
     let invalid = |reason: String| CliError::usage(format!("cannot use --volumes-from {text}: {reason}"));
-    let found = engine.registry().find(&Selector::NameOrId(request.machine.to_owned()));
-    let found = found.map_err(|error| invalid(error.to_string()))?;
+    let found = host.find(&Selector::NameOrId(request.machine.to_owned())).await;
+    let found = found.map_err(|error| invalid(CliError::from(error).to_string()))?;
+    let names = ImageNames::load(host).await?;
     let taken = targets(spec);
     let is_free = |target: &str| !taken.contains(&plain(target));
-    refuse_anonymous(engine, &found, &is_free).map_err(invalid)?;
+    refuse_anonymous(&names, &found, &is_free).map_err(invalid)?;
     for volume in &found.record.spec.volumes {
         if is_free(&volume.guest) {
             let read_only = request.read_only.unwrap_or(volume.read_only);
@@ -40,11 +42,11 @@ pub(super) fn add_mounts_of(engine: &Engine, text: &str, spec: &mut MachineSpec)
 
 /// Refuses a machine whose anonymous volumes would be shared: they are on its own disk, and so are a clone's copies of
 /// named volumes.
-fn refuse_anonymous(engine: &Engine, found: &Found, is_free: &dyn Fn(&str) -> bool) -> Result<(), String> {
+fn refuse_anonymous(names: &ImageNames, found: &Found, is_free: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let record = &found.record;
     let own = record.spec.volume_mounts.iter().filter(|mount| is_own(record, mount));
     let own = own.map(|mount| mount.target.clone());
-    let declared = ImageNames::load(engine).map_err(|error| error.to_string())?.declared_volumes(record);
+    let declared = names.declared_volumes(record);
     match own.chain(declared).find(|target| is_free(target)) {
         Some(target) => Err(format!(
             "the volume at {target} is on the disk of machine {}, which no other machine can use: give both machines a \
