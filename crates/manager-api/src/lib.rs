@@ -25,8 +25,8 @@ pub use create_machine::{
 pub use event::{Event, EventChain, EventList};
 pub use exec::{Encoding, ExecRequest, ExecResult};
 pub use figures::{
-    GuestIp, GuestIpSource, GuestMetrics, KillRequest, MachineMetrics, MetricsSource, ProcessItem, ProcessMetrics,
-    ReportGuestIp,
+    GuestIp, GuestIpSource, GuestMetrics, KillRequest, MachineMetrics, MetricsSource, ProcessItem,
+    ProcessMetrics, ReportGuestIp,
 };
 pub use files::{FileItem, FileType, MakeDirectory};
 pub use log::{ConsoleMessage, LogEntry, LogStream};
