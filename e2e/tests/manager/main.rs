@@ -4,6 +4,7 @@ mod chaos;
 mod database;
 mod events;
 mod files;
+mod guide;
 mod logs;
 mod machines;
 mod openapi;
