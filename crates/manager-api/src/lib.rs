@@ -24,8 +24,8 @@ pub use create_machine::{
 pub use event::{Event, EventList};
 pub use exec::{Encoding, ExecRequest, ExecResult};
 pub use figures::{
-    GuestIp, GuestIpSource, GuestMetrics, KillRequest, MachineMetrics, MetricsSource, ProcessItem, ProcessMetrics,
-    ReportGuestIp,
+    GuestIp, GuestIpSource, GuestMetrics, KillRequest, MachineMetrics, MetricsSource, ProcessItem,
+    ProcessMetrics, ReportGuestIp,
 };
 pub use files::{FileItem, FileType, MakeDirectory};
 pub use log::{ConsoleMessage, LogEntry, LogStream};

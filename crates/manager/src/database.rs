@@ -5,6 +5,7 @@
 
 mod address;
 mod events;
+mod guest_addresses;
 mod machines;
 mod operations;
 mod schema;
