@@ -18,6 +18,7 @@ use crate::launch_request::CloneRequest;
 use crate::stage::{Stage, StageError, StartError};
 pub(crate) use from_disk::{is_disk_only, start_from_disk};
 pub(crate) use identified::Identified;
+pub(crate) use publish::publish_one;
 
 /// Starts a clone whose workload is frozen. Dropping the future undoes what was done so far. Call it on a thread
 /// that lives as long as the clone: the VMM is killed when that thread ends.

@@ -4,9 +4,11 @@
 mod client;
 
 use mimeo_agent_protocol::message::Request;
+use mimeo_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SnapshotId;
+use crate::launch_request::StartFailureKind;
 use crate::machine::{Changes, Exit, MachineName, Refusal};
 use crate::snapshot::Kind;
 pub use client::{ConnectError, ControlClient, ControlError, SavedSnapshot};
@@ -53,6 +55,16 @@ pub enum ControlRequest {
         /// What to change.
         changes: Changes,
     },
+    /// Publish one more port of the machine. -> `published`, or `not_published`
+    Publish {
+        /// The port; without a host port, a free one is chosen.
+        port: PortMapping,
+    },
+    /// Withdraw a published port. -> `published`, or `not_published`
+    Unpublish {
+        /// The port, with its host port.
+        port: PortMapping,
+    },
     /// Run the machine's health check now. -> `checked`
     CheckHealth,
     /// Resume the machine if the VMM has paused it because of a disk error, and the disk can be written again.
@@ -96,6 +108,18 @@ pub enum ControlReply {
         pause_micros: u64,
         /// Bytes of memory that the snapshot holds.
         memory_bytes: u64,
+    },
+    /// The port was published, or withdrawn.
+    Published {
+        /// The port, with its host port.
+        port: PortMapping,
+    },
+    /// The port could not be published, or withdrawn.
+    NotPublished {
+        /// What kind of failure it is.
+        kind: StartFailureKind,
+        /// What failed, and why.
+        message: String,
     },
     /// The health check was run.
     Checked {

@@ -113,6 +113,16 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Withdraws a published port, and releases it on the host.
+    pub(crate) fn unpublish(&mut self, port: &PortMapping) -> Result<(), StageError> {
+        let Some(bridged) = &mut self.bridged else { return Ok(()) };
+        bridged.attachment.unpublish(port)?;
+        bridged.reserved.retain(|reserved| !reserved.is_for(port));
+        Ok(())
+    }
+}
+
 fn tap_use(driver: &dyn Driver, directory: &Path) -> bridged::TapUse {
     match driver.capabilities().tap {
         TapUse::Descriptor => bridged::TapUse::Descriptor,

@@ -14,6 +14,7 @@ mod foreground;
 mod input;
 mod machine;
 mod output;
+mod ports;
 mod probe;
 mod relay;
 mod restart;

@@ -5,6 +5,7 @@
 
 mod address;
 mod events;
+mod guest_addresses;
 mod idempotency;
 mod machines;
 mod operations;

@@ -112,7 +112,8 @@ fn network(record: &NetworkRecord) -> MachineNetwork {
     }
 }
 
-fn port(mapping: &mimeo_net::PortMapping) -> PublishedPort {
+/// A published port as the API shows it.
+pub(crate) fn port(mapping: &mimeo_net::PortMapping) -> PublishedPort {
     PublishedPort {
         container_port: mapping.guest_port,
         host_port: mapping.host_port,

@@ -9,7 +9,7 @@ mod live;
 mod request;
 mod run;
 
-pub(crate) use begin::{Begun, begin, begin_create};
+pub(crate) use begin::{Begun, begin, begin_create, name_taken};
 pub(crate) use live::{LiveOperation, LiveOperations};
 pub(crate) use request::OperationRequest;
 pub(crate) use run::{resume_unfinished, spawn};

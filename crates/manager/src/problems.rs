@@ -3,7 +3,7 @@
 use mimeo_engine::act::{ActError, SpawnError};
 use mimeo_engine::control::{ConnectError, ControlError};
 use mimeo_engine::launch_request::StartFailureKind;
-use mimeo_engine::machine::{MachineName, Refusal};
+use mimeo_engine::machine::{ClaimError, MachineName, Refusal};
 use mimeo_manager_api::{Failure, Problem};
 
 use crate::chain::chain;
@@ -71,6 +71,7 @@ pub(crate) fn act_problem(error: &ActError) -> Problem {
         ActError::Control(error) => control_problem(error),
         ActError::Connect(error) => connect_problem(error),
         ActError::Start { source, .. } => Problem { detail: chain(error), ..start_problem(source) },
+        ActError::Claim(ClaimError::NameTaken { .. }) => Problem::new(409, "name-taken", chain(error)),
         ActError::Gone { .. } => Problem::new(410, "machine-deleted", chain(error)),
         ActError::FilesInUse { .. } => Problem::new(409, "files-in-use", chain(error)),
         ActError::NotEnded { .. } | ActError::NotStarted { .. } => {
@@ -97,6 +98,10 @@ pub(crate) fn control_problem(error: &ControlError) -> Problem {
     match error {
         ControlError::Refused { refusal, .. } => refused(*refusal, chain(error)),
         ControlError::Failed { .. } => Problem::new(500, "machine-failed", chain(error)),
+        ControlError::Port { kind, .. } => {
+            let (status, code) = start_code(*kind);
+            Problem::new(status, code, chain(error))
+        }
         ControlError::Link { .. } => Problem::new(502, "connection-lost", chain(error))
             .with_hint("most often the machine has exited meanwhile"),
         ControlError::Guest { failure, .. } => {

@@ -261,6 +261,20 @@ impl Attachment {
         Ok(())
     }
 
+    /// Withdraws a port that was published. Connections that exist continue.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn unpublish(&mut self, port: &PortMapping) -> Result<(), BridgedError> {
+        let elements = rules::published(port, self.address);
+        let lock = self.host.lock()?;
+        let deleted = self.host.delete(&elements);
+        drop(lock);
+        deleted?;
+        self.elements.retain(|element| !elements.contains(element));
+        Ok(())
+    }
+
     fn detach(&mut self) -> Result<(), BridgedError> {
         let lock = self.host.lock()?;
         let elements = std::mem::take(&mut self.elements);

@@ -126,6 +126,9 @@ pub trait Instance: Send + fmt::Debug {
     /// Publishes one more port of the guest, whose address is `guest`.
     async fn publish(&mut self, forward: &Forward, guest: Ipv4Addr) -> Result<(), OperationError>;
 
+    /// Withdraws a published port. Connections that exist continue.
+    async fn unpublish(&mut self, forward: &Forward) -> Result<(), OperationError>;
+
     /// Diagnoses a guest that does not answer: reports the state of its vCPUs, interrupt controllers and
     /// queues. Changes nothing, never fails and takes a few seconds at most.
     async fn diagnose(&mut self) -> Vec<Diagnostic> {

@@ -214,6 +214,10 @@ impl Instance for FakeInstance {
         Ok(())
     }
 
+    async fn unpublish(&mut self, _: &Forward) -> Result<(), OperationError> {
+        Ok(())
+    }
+
     async fn wait(&mut self) -> VmExit {
         match self.ended.wait_for(Option::is_some).await {
             Ok(exit) => exit.clone().unwrap_or(VmExit::Off),

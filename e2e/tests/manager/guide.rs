@@ -29,16 +29,20 @@ fn steps() -> Vec<(String, String)> {
 fn the_guide_is_true() {
     let world = World::new(User::Ordinary);
     drop(world.image(&Image::busybox("busybox")));
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let here = |text: &str| text.replace("18080", &port.to_string());
     let steps = steps();
     assert!(steps.len() > 30, "the commands were not found");
-    let script: String = steps.iter().map(|(command, _)| format!("{}\necho '{MARK}'\n", here(command))).collect();
+    let script: String =
+        steps.iter().map(|(command, _)| format!("{}\necho '{MARK}'\n", here(command))).collect();
     let mimeo = world.command([""; 0]).get_program().to_owned();
     let bin = Path::new(&mimeo).parent().expect("a directory").to_owned();
     let mut shell = world.program("bash");
     // A manager that was not ended must not keep the test's pipe open.
-    shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).args(["-c", &format!("trap 'kill $!' EXIT\n{script}")]);
+    shell
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
+        .args(["-c", &format!("trap 'kill $!' EXIT\n{script}")]);
     let outcome = world.finish(shell);
     let outputs: Vec<_> = outcome.stdout.split(&format!("{MARK}\n")).collect();
     for (number, (command, expected)) in steps.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod chaos;
 mod database;
 mod events;
+mod figures;
 mod files;
 mod guide;
 mod logs;

@@ -24,7 +24,8 @@ pub(super) async fn publish(vm: &mut Vm, network: &mut NetworkRecord) -> Result<
     Ok(())
 }
 
-async fn publish_one(
+/// Has the VMM publish a port, and records its host port in the mapping.
+pub(crate) async fn publish_one(
     instance: &mut dyn Instance,
     port: &mut PortMapping,
     guest: std::net::Ipv4Addr,

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError, Receiver, Stream};
 use mimeo_agent_protocol::message::{Failure, Reply, Request};
+use mimeo_net::PortMapping;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{ControlReply, ControlRequest, SOCKET};
 use crate::Home;
 use crate::id::SnapshotId;
+use crate::launch_request::StartFailureKind;
 use crate::machine::{Exit, Found, MachineName, Refusal};
 use crate::snapshot::Kind;
 
@@ -93,6 +95,16 @@ pub enum ControlError {
         /// What failed, and why.
         message: String,
     },
+    /// A port could not be published, or withdrawn.
+    #[error("machine {name}: {message}")]
+    Port {
+        /// The machine's name.
+        name: MachineName,
+        /// What kind of failure it is.
+        kind: StartFailureKind,
+        /// What failed, and why.
+        message: String,
+    },
     /// The guest could not carry out the request.
     #[error("machine {name}: {failure}")]
     Guest {
@@ -156,9 +168,7 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
-            reply @ (ControlReply::Saved { .. } | ControlReply::Checked { .. }) => {
-                Err(self.unexpected_reply(&reply))
-            }
+            reply => Err(self.unexpected_reply(&reply)),
         }
     }
 
@@ -181,6 +191,23 @@ impl ControlClient {
             ControlReply::Failed { message } => {
                 Err(ControlError::Failed { name: self.name.clone(), message })
             }
+            reply => Err(self.unexpected_reply(&reply)),
+        }
+    }
+
+    /// Publishes or withdraws a port, and returns it with its host port.
+    ///
+    /// # Errors
+    /// If that fails; nothing is changed then.
+    pub(crate) async fn change_port(&self, request: &ControlRequest) -> Result<PortMapping, ControlError> {
+        let name = || self.name.clone();
+        match self.send_request(request).await? {
+            ControlReply::Published { port } => Ok(port),
+            ControlReply::NotPublished { kind, message } => {
+                Err(ControlError::Port { name: name(), kind, message })
+            }
+            ControlReply::Refused { refusal } => Err(ControlError::Refused { name: name(), refusal }),
+            ControlReply::Failed { message } => Err(ControlError::Failed { name: name(), message }),
             reply => Err(self.unexpected_reply(&reply)),
         }
     }

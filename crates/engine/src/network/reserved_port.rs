@@ -32,10 +32,21 @@ pub(crate) fn reserve_port(mapping: &mut PortMapping) -> Result<ReservedPort, St
 
 /// A bound port, which no other process can take.
 #[derive(Debug)]
-#[allow(dead_code, reason = "held for its drop")]
 pub(crate) enum ReservedPort {
     Tcp(TcpListener),
     Udp(UdpSocket),
+}
+
+impl ReservedPort {
+    /// Whether it is the host port of this mapping.
+    pub(crate) fn is_for(&self, mapping: &PortMapping) -> bool {
+        let (protocol, address) = match self {
+            Self::Tcp(socket) => (Protocol::Tcp, socket.local_addr()),
+            Self::Udp(socket) => (Protocol::Udp, socket.local_addr()),
+        };
+        let expected = SocketAddr::from((mapping.host_ip, mapping.host_port.unwrap_or_default()));
+        protocol == mapping.protocol && address.is_ok_and(|address| address == expected)
+    }
 }
 
 /// Binds a port; 0 selects any free one.

@@ -268,6 +268,8 @@ impl Machine {
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
             ControlRequest::Edit { changes } => self.edit(&changes),
+            ControlRequest::Publish { port } => self.publish(port).await,
+            ControlRequest::Unpublish { port } => self.unpublish(port).await,
             ControlRequest::RetryDisk => match self.record().phase() {
                 Phase::DiskError => ControlReply::Refused { refusal: Refusal::DiskError },
                 _ => ControlReply::Done,

@@ -3,10 +3,15 @@
 mod change;
 mod console;
 mod create;
+mod figures;
 mod files;
 mod find;
+mod guest_ip;
+mod kill;
 mod list;
 mod logs;
+mod patch;
+mod port_forwards;
 mod read;
 mod streams;
 
@@ -35,4 +40,14 @@ pub(super) fn routes(app: &App) -> Routes {
         .add(Policy::Exec, routes!(console::console))
         .add(Policy::Exec, routes!(logs::logs))
         .merge(files::routes(app))
+        .add(Policy::Read, routes!(figures::metrics))
+        .add(Policy::Read, routes!(figures::top))
+        .add(Policy::Write, routes!(kill::kill))
+        .add(Policy::Write, routes!(patch::patch))
+        .add(Policy::Read, routes!(port_forwards::list))
+        .add(Policy::Write, routes!(port_forwards::add))
+        .add(Policy::Write, routes!(port_forwards::remove))
+        .add(Policy::Read, routes!(guest_ip::get))
+        .add(Policy::OwnMachine, routes!(guest_ip::report))
+        .add(Policy::Write, routes!(guest_ip::token))
 }

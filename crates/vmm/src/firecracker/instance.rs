@@ -110,6 +110,10 @@ impl Instance for FirecrackerInstance {
         unsupported("publish a port: the machine's network does that")
     }
 
+    async fn unpublish(&mut self, _: &Forward) -> Result<(), OperationError> {
+        unsupported("withdraw a port: the machine's network does that")
+    }
+
     async fn wait(&mut self) -> VmExit {
         let exit = self.process.wait().await;
         self.link = None;

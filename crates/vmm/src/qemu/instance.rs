@@ -226,6 +226,20 @@ impl Instance for QemuInstance {
         }
     }
 
+    async fn unpublish(&mut self, forward: &Forward) -> Result<(), OperationError> {
+        let Forward { protocol, host_ip, host_port, .. } = forward;
+        let line = format!("hostfwd_remove net {protocol}:{host_ip}:{host_port}");
+        let output = self.qmp.call("human-monitor-command", json!({ "command-line": line })).await?;
+        // The human monitor prints "host forwarding rule for … removed", or "… not found".
+        match output.as_str().unwrap_or_default().trim() {
+            message if message.ends_with("not found") => {
+                let command = format!("to withdraw {forward}");
+                Err(OperationError::Refused { command, message: message.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn diagnose(&mut self) -> Vec<Diagnostic> {
         diagnose::diagnose(&self.qmp).await
     }
