@@ -1,4 +1,4 @@
-//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask soak`, `cargo xtask words`.
+//! Chores: `cargo xtask demo`, `cargo xtask bench run`, `cargo xtask kvm-host run`, `cargo xtask openapi`, `cargo xtask soak`, `cargo xtask words`.
 
 #![allow(clippy::print_stdout, reason = "chores print to the terminal")]
 
@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod kvm_host;
 mod narrate;
+mod openapi;
 mod soak;
 mod words;
 
@@ -37,6 +38,8 @@ enum Chore {
     },
     /// Start, clone, fork and kill machines under load, and keep evidence of guests that do not respond
     Soak(soak::Options),
+    /// Write the document of the manager's API, docs/reference/openapi.json
+    Openapi,
     /// Check for retired names and for commit subjects over 72 characters
     Words,
 }
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Bench { chore } => bench::run(chore).map(|()| ExitCode::SUCCESS),
         Chore::KvmHost { chore } => kvm_host::run(chore),
         Chore::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
+        Chore::Openapi => openapi::run().map(|()| ExitCode::SUCCESS),
         Chore::Words => words::run(),
     }
 }

@@ -83,6 +83,7 @@ CREATE TABLE events (
 );
 
 CREATE INDEX events_by_resource ON events (resource_id, seq);
+CREATE INDEX events_by_owner ON events (owner, seq);
 
 CREATE TABLE idempotency_keys (
     user_id TEXT NOT NULL,

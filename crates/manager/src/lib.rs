@@ -4,6 +4,7 @@
 //! database before it is done. What runs is never decided from that database: supervisors are asked.
 
 mod app;
+mod audit;
 mod chain;
 pub mod convert;
 mod database;

@@ -2,10 +2,13 @@
 
 mod about;
 mod accepted;
+mod docs;
 mod exec;
 mod machines;
 mod operations;
 mod quotas;
+mod tokens;
+mod users;
 
 use axum::extract::Request;
 
@@ -18,9 +21,12 @@ pub(crate) fn all(app: &App) -> Routes {
     Routes::new(app)
         .merge(about::routes(app))
         .merge(quotas::routes(app))
+        .merge(docs::routes(app))
         .nest("/v1/vms", machines::routes(app))
         .nest("/v1/containers", machines::routes(app))
         .nest("/v1/operations", operations::routes(app))
+        .nest("/v1/users", users::routes(app))
+        .nest("/v1/tokens", tokens::routes(app))
 }
 
 /// No such route.

@@ -218,6 +218,14 @@ impl Write<'_> {
         row.map(|row| from_row(&row)).transpose()
     }
 
+    /// Reads the machines of this owner that were not removed.
+    pub(crate) async fn machines_of(&mut self, owner: &str) -> Result<Vec<MachineRow>, DatabaseError> {
+        let query = sqlx::query(
+            "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.owner = $1 AND m.ended_at IS NULL ORDER BY m.name",
+        );
+        query.bind(owner.to_owned()).fetch_all(self.connection()).await?.iter().map(from_row).collect()
+    }
+
     /// Adds a machine.
     ///
     /// # Errors

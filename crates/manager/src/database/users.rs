@@ -83,4 +83,15 @@ impl Write<'_> {
         let query = sqlx::query("SELECT COUNT(*) FROM users WHERE role = 'admin' AND disabled = 0");
         Ok(query.fetch_one(self.connection()).await?.try_get(0)?)
     }
+
+    /// Returns whether events, machines or users have this owner.
+    pub(crate) async fn is_owner_known(&mut self, name: &str) -> Result<bool, DatabaseError> {
+        let query = sqlx::query(
+            "SELECT CAST(CASE WHEN EXISTS (SELECT 1 FROM users WHERE name = $1) \
+             OR EXISTS (SELECT 1 FROM machines WHERE owner = $1) \
+             OR EXISTS (SELECT 1 FROM events WHERE owner = $1) THEN 1 ELSE 0 END AS BIGINT)",
+        );
+        let row = query.bind(name.to_owned()).fetch_one(self.connection()).await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
+    }
 }

@@ -11,7 +11,7 @@ use crate::App;
 use crate::http::{Caller, Json, Policy, Routes};
 
 /// What was added to `/v1`, in the order in which it was added.
-const EXTENSIONS: [&str; 2] = ["machines", "operations"];
+const EXTENSIONS: [&str; 5] = ["machines", "operations", "users", "tokens", "idempotency"];
 
 /// The API's document as JSON.
 #[derive(Debug, Clone)]

@@ -1,9 +1,11 @@
 //! Runs a command in a machine, and answers with its output and its exit code.
 
 use axum::extract::{Path, State};
-use mimeo_manager_api::{ExecRequest, ExecResult, Item};
+use mimeo_manager_api::{ExecRequest, ExecResult, Item, ResourceKind};
 
 use crate::App;
+use crate::audit::audit;
+use crate::database::resource;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::run_command;
@@ -25,5 +27,9 @@ pub(crate) async fn exec(
     }
     let row = super::machines::find(&app, &caller, &word).await?;
     let found = super::machines::in_engine(&app, &row)?;
+    let program = request.command.first();
+    let data = serde_json::json!({ "name": row.item.name, "program": program });
+    let machine = resource(ResourceKind::Machine, &*row.item.id);
+    audit(&app, &caller, "machine.exec", &row.item.owner, machine, data).await?;
     Ok(Json(Item { item: run_command::run(&app, &found, request).await? }))
 }
