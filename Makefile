@@ -7,9 +7,11 @@ GUEST_TARGET := x86_64-unknown-linux-musl
 
 # What mimeo runs on, and what the demo makes its image with.
 DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
-# What the tests talk to: a registry, image tools, filesystem checkers, and podman, which mimeo is compared with.
+# What the tests talk to: a registry, image tools, filesystem checkers, podman, which mimeo is compared with,
+# PostgreSQL, and Python for the tool that tries the API.
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
-	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2 podman runc
+	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2 podman runc \
+	postgresql python3-venv
 
 .PHONY: all build demo test test-kvm check deps demo-deps test-deps rust-target install clean
 

@@ -13,6 +13,7 @@ mod leftovers;
 mod manager;
 mod outcome;
 mod poller;
+mod postgres;
 mod prepared;
 mod proxy;
 mod qemu;
@@ -25,9 +26,10 @@ mod world;
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
 pub use lan::{Lan, ip};
-pub use manager::{Answer, Client, Manager};
+pub use manager::{Answer, Client, Database, Manager};
 pub use outcome::Outcome;
 pub use poller::Poller;
+pub use postgres::Postgres;
 pub use proxy::StallingProxy;
 pub use qemu::installed_qemu;
 pub use registry::{LOGIN, Registry};
@@ -56,6 +58,29 @@ macro_rules! as_root_and_user {
             fn as_user() {
                 let body: fn(&$crate::World) = $body;
                 body(&$crate::World::$world($crate::User::Ordinary));
+            }
+        }
+    };
+}
+
+/// Runs one test body with the manager's records in SQLite and in PostgreSQL.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($name:ident, $world:ident, $body:expr) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn on_sqlite() {
+                let body: fn(&$crate::World, &$crate::Database) = $body;
+                body(&$crate::World::$world($crate::User::Ordinary), &$crate::Database::Sqlite);
+            }
+
+            #[test]
+            fn on_postgres() {
+                let body: fn(&$crate::World, &$crate::Database) = $body;
+                let database = $crate::Database::Postgres($crate::Postgres::start());
+                body(&$crate::World::$world($crate::User::Ordinary), &database);
             }
         }
     };

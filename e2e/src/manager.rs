@@ -21,7 +21,35 @@ pub struct Manager {
     pub token: Option<String>,
 }
 
+/// What stores a manager's records.
+#[derive(Debug)]
+pub enum Database {
+    /// A file in the world's home.
+    Sqlite,
+    /// A server of the test's own.
+    Postgres(crate::Postgres),
+}
+
+impl Database {
+    /// The arguments of `mimeo manager` for it.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Sqlite => Vec::new(),
+            Self::Postgres(server) => vec!["--database".to_owned(), server.url()],
+        }
+    }
+}
+
 impl Manager {
+    /// Starts a manager with its records in this database.
+    #[must_use]
+    pub fn start_on(world: &World, database: &Database, arguments: &[&str]) -> Self {
+        let mut all = database.arguments();
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        Self::start(world, &all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Starts a manager on a free port of the loopback interface, with further arguments.
     #[must_use]
     pub fn start(world: &World, arguments: &[&str]) -> Self {

@@ -29,6 +29,17 @@ pub struct Event {
     pub digest: String,
 }
 
+/// Whether the events form a whole chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventChain {
+    /// Whether no event was changed, added or removed.
+    pub is_whole: bool,
+    /// The number of the first event that does not follow from the one before it.
+    pub first_broken: Option<i64>,
+    /// The number of the last event.
+    pub last: i64,
+}
+
 /// A page of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventList {

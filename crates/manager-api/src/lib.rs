@@ -18,7 +18,7 @@ pub use create_machine::{
     Network, NetworkMode, Port, Protocol, PullPolicy, Registry, RegistryAuth, Resources, Restart,
     RestartKind, Security, Ulimit, Volume,
 };
-pub use event::{Event, EventList};
+pub use event::{Event, EventChain, EventList};
 pub use exec::{Encoding, ExecRequest, ExecResult};
 pub use machine::{
     Exit, Failure, Health, Machine, MachineNetwork, MachineState, PatchMachine, PublishedPort, Stage,

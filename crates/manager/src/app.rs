@@ -8,7 +8,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::database::Database;
 use crate::expire::Notices;
+use crate::http::idempotency::KeysInUse;
+use crate::http::rate_limit::RateLimits;
+use crate::metrics::Metrics;
 use crate::operations::LiveOperations;
+use crate::settings::Limits;
 use crate::token_use::TokensUsed;
 use crate::turns::Turns;
 
@@ -27,13 +31,21 @@ struct Inner {
     tokens_used: TokensUsed,
     notices: Notices,
     allowed_hosts: Vec<String>,
+    limits: RateLimits,
+    keys_in_use: KeysInUse,
+    metrics: Metrics,
     tasks: TaskTracker,
     end: CancellationToken,
 }
 
 impl App {
     /// Creates it.
-    pub(crate) fn new(engine: Engine, database: Database, allowed_hosts: Vec<String>) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        database: Database,
+        allowed_hosts: Vec<String>,
+        limits: &Limits,
+    ) -> Self {
         let inner = Inner {
             engine,
             database,
@@ -42,6 +54,9 @@ impl App {
             tokens_used: TokensUsed::default(),
             notices: Notices::default(),
             allowed_hosts,
+            limits: RateLimits::new(limits),
+            keys_in_use: KeysInUse::default(),
+            metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
         };
@@ -81,6 +96,21 @@ impl App {
     /// The names that the manager answers to, besides addresses and localhost.
     pub(crate) fn allowed_hosts(&self) -> &[String] {
         &self.inner.allowed_hosts
+    }
+
+    /// How many requests are answered.
+    pub(crate) fn limits(&self) -> &RateLimits {
+        &self.inner.limits
+    }
+
+    /// The idempotency keys of requests that are being carried out.
+    pub(crate) fn keys_in_use(&self) -> &KeysInUse {
+        &self.inner.keys_in_use
+    }
+
+    /// The figures.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// Cancelled when the manager ends.

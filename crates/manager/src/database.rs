@@ -5,6 +5,7 @@
 
 mod address;
 mod events;
+mod idempotency;
 mod machines;
 mod operations;
 mod quotas;
@@ -21,6 +22,7 @@ use tokio::sync::{Mutex, watch};
 pub use address::{Address, AddressError};
 pub(crate) use events::hex;
 pub(crate) use events::{EventDraft, EventFilter, MANAGER, resource};
+pub(crate) use idempotency::KeptAnswer;
 pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
 pub(crate) use operations::{OperationFilter, OperationRow};
 pub use schema::OpenError;
@@ -33,8 +35,8 @@ use events::ChainEnd;
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: AnyPool,
-    /// The last event. Whoever holds the lock may write.
-    chain_end: Arc<Mutex<ChainEnd>>,
+    /// The last event, where it is known. Whoever holds the lock may write.
+    chain_end: Arc<Mutex<Option<ChainEnd>>>,
     last_event: watch::Sender<i64>,
 }
 
@@ -88,7 +90,7 @@ impl Database {
     pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
         let chain_end = self.chain_end.lock().await;
         let transaction = self.pool.begin().await?;
-        Ok(Write::new(transaction, chain_end, &self.last_event))
+        Write::begin(transaction, chain_end, &self.last_event).await
     }
 
     /// Closes all connections.

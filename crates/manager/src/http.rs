@@ -3,8 +3,9 @@
 pub(crate) mod authenticate;
 mod connection;
 pub(crate) mod etag;
+mod guard;
 mod hosts;
-mod idempotency;
+pub(crate) mod idempotency;
 mod json;
 pub(crate) mod listen;
 mod openapi;
@@ -12,8 +13,11 @@ pub(crate) mod page;
 mod policy;
 mod problem;
 pub(crate) mod query;
+pub(crate) mod rate_limit;
 mod request_id;
 pub(crate) mod router;
+mod timed_body;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 pub(crate) use authenticate::Caller;

@@ -12,16 +12,19 @@ mod expire;
 mod home_lock;
 mod http;
 mod item;
+mod metrics;
 mod observe;
 mod observe_machines;
 mod operations;
 mod problems;
 mod reconcile;
+mod retention;
 mod routes;
 mod run_command;
 mod secrets;
 mod serve;
 mod settings;
+mod systemd;
 mod token_use;
 mod turns;
 
@@ -30,7 +33,7 @@ use std::time::Duration;
 pub(crate) use app::App;
 pub use database::Address;
 pub use serve::{DEFAULT_LISTEN, ServeError, Started, api_document, serve};
-pub use settings::{Settings, Tls};
+pub use settings::{Limits, Settings, Tls};
 
 /// Pause before a database that failed is tried again.
 const DATABASE_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -3,8 +3,10 @@
 mod about;
 mod accepted;
 mod docs;
+mod events;
 mod exec;
 mod machines;
+mod metrics;
 mod operations;
 mod quotas;
 mod tokens;
@@ -22,9 +24,11 @@ pub(crate) fn all(app: &App) -> Routes {
         .merge(about::routes(app))
         .merge(quotas::routes(app))
         .merge(docs::routes(app))
+        .merge(metrics::routes(app))
         .nest("/v1/vms", machines::routes(app))
         .nest("/v1/containers", machines::routes(app))
         .nest("/v1/operations", operations::routes(app))
+        .nest("/v1/events", events::routes(app))
         .nest("/v1/users", users::routes(app))
         .nest("/v1/tokens", tokens::routes(app))
 }

@@ -11,10 +11,11 @@ use crate::App;
 use crate::database::{Database, DatabaseError, OpenError, TokenRow};
 use crate::home_lock::{HomeLock, HomeLockError};
 use crate::http::authenticate::ALL_SCOPES;
-use crate::http::listen::{ListenError, Listener};
+use crate::http::listen::{ListenError, Listener, Serving};
+use crate::http::tls::{Certificate, TlsError};
 use crate::http::{document, router};
-use crate::settings::Settings;
-use crate::{expire, observe_machines, operations, reconcile, token_use};
+use crate::settings::{Limits, Settings};
+use crate::{expire, observe_machines, operations, reconcile, retention, systemd, token_use};
 
 /// Why a manager cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,18 @@ pub enum ServeError {
     /// The manager cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Others could read tokens in the network.
+    #[error(
+        "cannot listen on {address} without TLS: whoever reads the network would read tokens: give --tls-cert and --tls-key, \
+         listen on 127.0.0.1, or give --allow-plain-http if a proxy or a private network protects it"
+    )]
+    PlainHttp {
+        /// The address.
+        address: String,
+    },
     /// Without a socket no client could connect.
     #[error("nothing to listen on: give --listen or --socket")]
     NoSocket,
@@ -70,10 +83,11 @@ pub async fn serve(
     started: impl FnOnce(&Started),
 ) -> Result<(), ServeError> {
     let _home_lock = HomeLock::take(engine.home().home())?;
-    let database = Database::open(&settings.database).await?;
-    let app = App::new(engine, database, settings.allowed_hosts.clone());
-    let mut signals = EndSignals::listen()?;
+    let mut signals = Signals::listen()?;
+    let certificate = settings.tls.clone().map(Certificate::read).transpose()?;
     let listeners = listen(&settings).await?;
+    let database = Database::open(&settings.database).await?;
+    let app = App::new(engine, database, settings.allowed_hosts.clone(), &settings.limits);
     let first_token = first_token(&app).await?;
     recover(&app).await?;
     let watcher = app.engine().registry().watch();
@@ -82,19 +96,29 @@ pub async fn serve(
     app.spawn(reconcile::run(app.clone()));
     app.spawn(expire::run(app.clone()));
     app.spawn(token_use::record_uses(app.clone()));
+    if let Some(keep_events) = settings.keep_events {
+        app.spawn(retention::run(app.clone(), keep_events));
+    }
     let addresses = listeners.iter().map(Listener::address).collect();
     started(&Started { addresses, first_token });
+    systemd::notify("READY=1");
     let mut serving = JoinSet::new();
     for listener in listeners {
-        serving.spawn(listener.serve(router::service(&app), None, app.end().clone()));
+        serving.spawn(listener.serve(Serving {
+            router: router::service(&app),
+            certificate: certificate.clone(),
+            client_timeout: settings.limits.client_timeout,
+            end: app.end().clone(),
+        }));
     }
-    signals.wait().await;
+    signals.wait_for_end(certificate.as_ref()).await;
+    systemd::notify("STOPPING=1");
     tracing::info!(component = "manager", "ending; the machines run on");
     app.end().cancel();
     tokio::select! {
         () = finish(&app, serving) => {}
         // The next manager takes up what is unfinished.
-        () = signals.wait() => tracing::warn!(component = "manager", "ending at once, on a second signal"),
+        () = signals.wait_for_end(None) => tracing::warn!(component = "manager", "ending at once, on a second signal"),
     }
     app.database().close().await;
     Ok(())
@@ -113,7 +137,7 @@ async fn finish(app: &App, mut serving: JoinSet<()>) {
 pub async fn api_document(engine: Engine) -> Result<String, ServeError> {
     let dir = tempfile::tempdir().map_err(|source| ServeError::Io { step: "make a directory", source })?;
     let database = Database::open(&crate::Address::Sqlite(dir.path().join("empty.db"))).await?;
-    let app = App::new(engine, database, Vec::new());
+    let app = App::new(engine, database, Vec::new(), &Limits::default());
     // Strings, numbers and maps of them: serialization cannot fail.
     let text = document(&app).to_pretty_json().unwrap_or_default();
     app.database().close().await;
@@ -121,14 +145,22 @@ pub async fn api_document(engine: Engine) -> Result<String, ServeError> {
 }
 
 async fn listen(settings: &Settings) -> Result<Vec<Listener>, ServeError> {
-    let mut listeners = Vec::new();
-    if let Some(address) = settings.listen {
+    let mut listeners = systemd::sockets()?;
+    if let Some(address) = settings.listen.filter(|_| listeners.is_empty()) {
         listeners.push(Listener::tcp(address).await?);
     }
     if let Some(path) = &settings.socket {
         listeners.push(Listener::unix(path)?);
     }
-    if listeners.is_empty() { Err(ServeError::NoSocket) } else { Ok(listeners) }
+    if listeners.is_empty() {
+        return Err(ServeError::NoSocket);
+    }
+    match listeners.iter().find(|listener| listener.is_public()) {
+        Some(listener) if settings.tls.is_none() && !settings.allow_plain_http => {
+            Err(ServeError::PlainHttp { address: listener.address() })
+        }
+        _ => Ok(listeners),
+    }
 }
 
 /// Takes up what an earlier manager has left, before the first request is answered.
@@ -171,23 +203,32 @@ async fn first_token(app: &App) -> Result<Option<String>, ServeError> {
     Ok(Some(secret))
 }
 
-/// The signals that end the manager.
-struct EndSignals {
+/// The signals that the manager listens to.
+struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
-impl EndSignals {
+impl Signals {
     fn listen() -> Result<Self, ServeError> {
         let listen =
             |kind| signal(kind).map_err(|source| ServeError::Io { step: "listen to signals", source });
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+    /// Waits for SIGINT or SIGTERM. On SIGHUP the certificate is read again.
+    async fn wait_for_end(&mut self, certificate: Option<&Certificate>) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => certificate.into_iter().for_each(Certificate::reload),
+            }
         }
     }
 }

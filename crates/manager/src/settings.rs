@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::database::Address;
 
@@ -18,6 +19,27 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Names that the manager answers to, besides addresses and localhost.
     pub allowed_hosts: Vec<String>,
+    /// Whether to listen without TLS on addresses that other hosts can reach.
+    pub allow_plain_http: bool,
+    /// What clients may use.
+    pub limits: Limits,
+    /// How long events are kept; forever if absent.
+    pub keep_events: Option<Duration>,
+}
+
+/// What clients may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of each user and second; twice as many at once. 0 for no limit.
+    pub requests_per_second: u32,
+    /// How long a client may take to send a request's headers, and each part of its body.
+    pub client_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_per_second: 500, client_timeout: Duration::from_secs(30) }
+    }
 }
 
 /// A certificate for TLS.

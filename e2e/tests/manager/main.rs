@@ -1,5 +1,12 @@
 //! Tests of the manager: real machines over HTTP.
 
 mod chaos;
+mod database;
+mod events;
 mod machines;
+mod openapi;
+mod security;
+mod systemd;
+mod tls;
+mod users;
 mod recovery;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mimeo_engine::Engine;
-use mimeo_manager::{Address, DEFAULT_LISTEN, Settings, Started, Tls, serve};
+use mimeo_manager::{Address, DEFAULT_LISTEN, Limits, Settings, Started, Tls, serve};
 
 use crate::error::CliError;
 use crate::output;
@@ -16,7 +17,7 @@ use crate::output;
                   --tls-cert cert.pem --tls-key key.pem --database postgres://mimeo@db/mimeo"
 )]
 pub(crate) struct Args {
-    /// TCP address to listen on; none for no TCP
+    /// TCP address to listen on; none for no TCP. Sockets that systemd passes replace it
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = DEFAULT_LISTEN.to_string())]
     listen: String,
     /// Unix socket to listen on, too. Whoever may connect to it is an administrator: only its owner, unless its mode is
@@ -32,6 +33,18 @@ pub(crate) struct Args {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Listen without TLS on an address that other hosts can reach: whoever reads the network reads the tokens
+    #[arg(long)]
+    allow_plain_http: bool,
+    /// Requests of each user and second that are answered, twice as many at once; 0 for no limit
+    #[arg(long, value_name = "REQUESTS", default_value_t = Limits::default().requests_per_second)]
+    rate_limit: u32,
+    /// Seconds that a client may take to send a request's headers, and each part of its body
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    client_timeout: u32,
+    /// Days for which events are kept; 0 for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36500))]
+    keep_events: u32,
     /// Name that the manager answers to, besides addresses and localhost; can be repeated
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
@@ -50,8 +63,21 @@ fn settings(engine: &Engine, args: Args) -> Result<Settings, CliError> {
         Some(text) => text.parse().map_err(|error| CliError::usage(format!("--database: {error}")))?,
     };
     let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| Tls { certificate, key });
-    let listen = listen_address(&args.listen)?;
-    Ok(Settings { listen, socket: args.socket, database, tls, allowed_hosts: args.allowed_host })
+    let limits = Limits {
+        requests_per_second: args.rate_limit,
+        client_timeout: Duration::from_secs(args.client_timeout.into()),
+    };
+    let days = u64::from(args.keep_events);
+    Ok(Settings {
+        listen: listen_address(&args.listen)?,
+        socket: args.socket,
+        database,
+        tls,
+        allowed_hosts: args.allowed_host,
+        allow_plain_http: args.allow_plain_http,
+        limits,
+        keep_events: (days > 0).then(|| Duration::from_secs(days * 24 * 3600)),
+    })
 }
 
 fn listen_address(text: &str) -> Result<Option<SocketAddr>, CliError> {

@@ -4,9 +4,12 @@ use jiff::Timestamp;
 use mimeo_manager_api::{Event, Resource, ResourceKind};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::{AnyConnection, AnyPool, Row};
+use sqlx::{AnyConnection, Row};
 
-use super::{Database, DatabaseError};
+use super::{Database, DatabaseError, Write};
+
+/// The event of a removal of the events before it.
+const PRUNED: &str = "events.pruned";
 
 /// The actor of events that no user caused.
 pub(crate) const MANAGER: &str = "manager";
@@ -41,9 +44,9 @@ pub(crate) struct ChainEnd {
 }
 
 impl ChainEnd {
-    pub(super) async fn read(pool: &AnyPool) -> Result<Self, DatabaseError> {
-        let last =
-            sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1").fetch_optional(pool).await?;
+    pub(super) async fn read(connection: &mut AnyConnection) -> Result<Self, DatabaseError> {
+        let query = sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1");
+        let last = query.fetch_optional(connection).await?;
         let Some(row) = last else { return Ok(Self { seq: 0, digest: String::new() }) };
         let event = parse(&row.try_get::<String, _>(0)?)?;
         Ok(Self { seq: event.seq, digest: event.digest })
@@ -134,19 +137,61 @@ impl Database {
     /// Reads all events and returns the number of the first one that does not follow from the one before it.
     pub(crate) async fn first_broken_event(&self) -> Result<Option<i64>, DatabaseError> {
         const PAGE: i64 = 1000;
-        let mut end = ChainEnd { seq: 0, digest: String::new() };
+        let mut end = self.chain_start().await?;
         loop {
             let page = self.events(end.seq, PAGE, &EventFilter::default()).await?;
+            if page.is_empty() {
+                let is_whole = *self.last_event.borrow() <= end.seq;
+                return Ok((!is_whole).then_some(end.seq + 1));
+            }
             for event in &page {
                 if event.seq != end.seq + 1 || event.digest != digest(&end.digest, event) {
                     return Ok(Some(end.seq + 1));
                 }
                 end = ChainEnd { seq: event.seq, digest: event.digest.clone() };
             }
-            if page.is_empty() {
-                return Ok(None);
-            }
         }
+    }
+
+    /// Reads where the chain begins: after the events that were removed for their age. The event of their removal, which
+    /// belongs to the chain, has their last digest.
+    async fn chain_start(&self) -> Result<ChainEnd, DatabaseError> {
+        let query = sqlx::query("SELECT item FROM events WHERE kind = $1 ORDER BY seq DESC LIMIT 1");
+        let Some(row) = query.bind(PRUNED).fetch_optional(&self.pool).await? else {
+            return Ok(ChainEnd { seq: 0, digest: String::new() });
+        };
+        let event = parse(&row.try_get::<String, _>(0)?)?;
+        let seq = event.data["through"].as_i64().unwrap_or_default();
+        Ok(ChainEnd { seq, digest: event.data["digest"].as_str().unwrap_or_default().to_owned() })
+    }
+
+    /// Reads the number of the first event that is kept.
+    pub(crate) async fn first_event(&self) -> Result<Option<i64>, DatabaseError> {
+        let row = sqlx::query("SELECT MIN(seq) FROM events").fetch_one(&self.pool).await?;
+        Ok(row.try_get::<Option<i64>, _>(0)?)
+    }
+}
+
+impl Write<'_> {
+    /// Removes the events before this time, in microseconds since 1970, and records that.
+    pub(crate) async fn prune_events(&mut self, before: i64) -> Result<(), DatabaseError> {
+        // The clock may have been set back: what follows an event that is kept, is kept.
+        let query = sqlx::query("SELECT MIN(seq) FROM events WHERE time >= $1").bind(before);
+        let row = query.fetch_one(self.connection()).await?;
+        let first_kept = match row.try_get::<Option<i64>, _>(0)? {
+            Some(seq) => seq,
+            None => ChainEnd::read(self.connection()).await?.seq + 1,
+        };
+        let query = sqlx::query("SELECT item FROM events WHERE seq < $1 ORDER BY seq DESC LIMIT 1");
+        let Some(row) = query.bind(first_kept).fetch_optional(self.connection()).await? else {
+            return Ok(());
+        };
+        let last = parse(&row.try_get::<String, _>(0)?)?;
+        let delete = sqlx::query("DELETE FROM events WHERE seq <= $1").bind(last.seq);
+        delete.execute(self.connection()).await?;
+        let data = serde_json::json!({ "through": last.seq, "digest": last.digest });
+        let resource = resource(ResourceKind::Manager, MANAGER);
+        self.event(EventDraft::of_manager(PRUNED, MANAGER, resource, data)).await
     }
 }
 
@@ -177,5 +222,72 @@ mod tests {
         assert_ne!(digest("", &changed), first.digest);
         let second = ChainEnd { seq: 1, digest: first.digest }.follow(draft("machine.exited"));
         assert_ne!(digest("", &second), second.digest);
+    }
+
+    async fn database(dir: &std::path::Path) -> Database {
+        let address = super::super::Address::Sqlite(dir.join("test.db"));
+        let database = Database::open(&address).await.expect("opened");
+        for kind in ["a", "b", "c", "d"] {
+            let mut write = database.write().await.expect("begun");
+            write.event(draft(kind)).await.expect("recorded");
+            write.commit().await.expect("committed");
+        }
+        database
+    }
+
+    async fn execute(database: &Database, statement: &'static str) {
+        sqlx::query(statement).execute(&database.pool).await.expect("executed");
+    }
+
+    async fn prune(database: &Database, before: i64) {
+        let mut write = database.write().await.expect("begun");
+        write.prune_events(before).await.expect("pruned");
+        write.commit().await.expect("committed");
+    }
+
+    #[tokio::test]
+    async fn removed_events_leave_a_whole_chain() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        execute(&database, "UPDATE events SET time = seq").await;
+        prune(&database, 3).await;
+        assert_eq!(database.first_event().await.expect("read"), Some(3));
+        assert_eq!(database.first_broken_event().await.expect("read"), None);
+        execute(&database, "DELETE FROM events WHERE seq = 3").await;
+        assert_eq!(database.first_broken_event().await.expect("read"), Some(3));
+    }
+
+    #[tokio::test]
+    async fn all_events_may_be_too_old() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        prune(&database, i64::MAX).await;
+        assert_eq!(database.first_event().await.expect("read"), Some(5));
+        prune(&database, 0).await;
+        assert_eq!(database.first_event().await.expect("read"), Some(5));
+        assert_eq!(database.first_broken_event().await.expect("read"), None);
+    }
+
+    #[tokio::test]
+    async fn missing_events_show() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        assert_eq!(database.first_broken_event().await.expect("read"), None);
+        execute(&database, "DELETE FROM events WHERE seq = 4").await;
+        assert_eq!(database.first_broken_event().await.expect("read"), Some(4), "at the end");
+        execute(&database, "DELETE FROM events WHERE seq = 1").await;
+        assert_eq!(database.first_broken_event().await.expect("read"), Some(1), "at the beginning");
+    }
+
+    #[tokio::test]
+    async fn the_chain_goes_on_after_a_commit_whose_outcome_is_unknown() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        *database.chain_end.lock().await = None;
+        let mut write = database.write().await.expect("begun");
+        write.event(draft("e")).await.expect("recorded");
+        write.commit().await.expect("committed");
+        assert_eq!(database.first_broken_event().await.expect("read"), None);
+        assert_eq!(*database.last_event().borrow(), 5);
     }
 }

@@ -81,12 +81,17 @@ impl Database {
         let pool = options(address).connect(&address.url()).await.map_err(connect_error)?;
         let migrated = MIGRATIONS.run(&pool).await;
         migrated.map_err(|source| OpenError::Migrate { address: address.clone(), source })?;
-        let chain_end = ChainEnd::read(&pool).await;
+        let chain_end = read_chain_end(&pool).await;
         let chain_end =
             chain_end.map_err(|error| OpenError::Read { address: address.clone(), source: error.into() })?;
         let last_event = watch::channel(chain_end.seq).0;
-        Ok(Self { pool, chain_end: Arc::new(Mutex::new(chain_end)), last_event })
+        Ok(Self { pool, chain_end: Arc::new(Mutex::new(Some(chain_end))), last_event })
     }
+}
+
+async fn read_chain_end(pool: &sqlx::AnyPool) -> Result<ChainEnd, DatabaseError> {
+    let mut connection = pool.acquire().await?;
+    ChainEnd::read(&mut connection).await
 }
 
 fn options(address: &Address) -> AnyPoolOptions {

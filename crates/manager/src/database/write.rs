@@ -9,20 +9,29 @@ use super::events::{ChainEnd, EventDraft};
 /// A write transaction. Dropping it without a commit undoes it.
 pub(crate) struct Write<'a> {
     transaction: Transaction<'static, Any>,
-    chain_end: MutexGuard<'a, ChainEnd>,
+    /// The end of the chain that is stored; none while that is unknown.
+    chain_end: MutexGuard<'a, Option<ChainEnd>>,
     /// The end of the chain once this transaction is committed.
     new_end: ChainEnd,
     last_event: &'a watch::Sender<i64>,
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(
-        transaction: Transaction<'static, Any>,
-        chain_end: MutexGuard<'a, ChainEnd>,
+    pub(super) async fn begin(
+        mut transaction: Transaction<'static, Any>,
+        mut chain_end: MutexGuard<'a, Option<ChainEnd>>,
         last_event: &'a watch::Sender<i64>,
-    ) -> Self {
-        let new_end = chain_end.clone();
-        Self { transaction, chain_end, new_end, last_event }
+    ) -> Result<Self, DatabaseError> {
+        let new_end = match &*chain_end {
+            Some(end) => end.clone(),
+            // The connection was lost during a commit, which may have happened or not.
+            None => {
+                let end = ChainEnd::read(&mut transaction).await?;
+                last_event.send_replace(end.seq);
+                chain_end.insert(end).clone()
+            }
+        };
+        Ok(Self { transaction, chain_end, new_end, last_event })
     }
 
     pub(super) fn connection(&mut self) -> &mut AnyConnection {
@@ -39,10 +48,12 @@ impl<'a> Write<'a> {
 
     /// Makes everything durable, and wakes up those who wait for events.
     pub(crate) async fn commit(mut self) -> Result<(), DatabaseError> {
+        // It stays unknown if the commit fails, or is abandoned.
+        let before = self.chain_end.take();
         self.transaction.commit().await?;
         let seq = self.new_end.seq;
-        if self.chain_end.seq != seq {
-            *self.chain_end = self.new_end;
+        *self.chain_end = Some(self.new_end);
+        if before.is_none_or(|before| before.seq != seq) {
             self.last_event.send_replace(seq);
         }
         Ok(())

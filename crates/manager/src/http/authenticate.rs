@@ -106,24 +106,40 @@ pub(crate) async fn authorize(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if policy != Policy::Public {
-        let peer = request.extensions().get::<Peer>().copied();
-        match admit(&app, policy, peer, request.headers()).await {
-            Ok(caller) => request.extensions_mut().insert(caller),
-            Err(error) => return error.into_response(),
-        };
+    let peer = request.extensions().get::<Peer>().copied();
+    if policy == Policy::Public {
+        if let Err(error) = app.limits().check_public(peer) {
+            return error.into_response();
+        }
+        return next.run(request).await;
     }
+    match admit(&app, policy, peer, request.headers()).await {
+        Ok(caller) => request.extensions_mut().insert(caller),
+        Err(error) => return error.into_response(),
+    };
     next.run(request).await
 }
 
 async fn admit(app: &App, policy: Policy, peer: Option<Peer>, headers: &HeaderMap) -> Result<Caller> {
-    let caller = match bearer(headers)? {
-        Some(secret) => authenticate(app, secret).await?,
-        None if peer == Some(Peer::Unix) => Caller::local(),
-        None => return Err(unauthenticated()),
+    let caller = match identify(app, peer, headers).await {
+        Ok(caller) => caller,
+        Err(error) if error.problem().status == 401 => {
+            app.limits().check_failed(peer)?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
     };
+    app.limits().check_user(&caller.id)?;
     policy.check(&caller)?;
     Ok(caller)
+}
+
+async fn identify(app: &App, peer: Option<Peer>, headers: &HeaderMap) -> Result<Caller> {
+    match bearer(headers)? {
+        Some(secret) => authenticate(app, secret).await,
+        None if peer == Some(Peer::Unix) => Ok(Caller::local()),
+        None => Err(unauthenticated()),
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
@@ -141,12 +157,24 @@ fn unauthenticated() -> ApiError {
 async fn authenticate(app: &App, secret: &str) -> Result<Caller> {
     let row = app.database().token_by_secret(secret).await?.ok_or_else(unauthenticated)?;
     let now = Timestamp::now();
+    check_token(&row, now)?;
+    app.tokens_used().mark(&row.item, now);
+    Ok(row.into())
+}
+
+/// Refuses a caller whose token was removed, or has expired, during a request that goes on.
+pub(crate) async fn check_again(app: &App, caller: &Caller) -> Result<()> {
+    let Some(token) = &caller.token else { return Ok(()) };
+    let row = app.database().token(token).await?.ok_or_else(unauthenticated)?;
+    check_token(&row, Timestamp::now())
+}
+
+fn check_token(row: &TokenRow, now: Timestamp) -> Result<()> {
     if row.item.expires_at.is_some_and(|time| time <= now) {
         return Err(ApiError::new(401, "token-expired", "the token has expired"));
     }
     if row.user.disabled {
         return Err(ApiError::new(401, "user-disabled", format!("the user {:?} is disabled", row.user.name)));
     }
-    app.tokens_used().mark(&row.item, now);
-    Ok(row.into())
+    Ok(())
 }

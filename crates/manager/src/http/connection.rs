@@ -11,25 +11,29 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::authenticate::Peer;
+use super::timed_body::TimedBody;
 
-/// How long a client may take to send a request's headers, and between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of headers at most.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// Answers the requests of a connection until it ends. When `end` is cancelled, the request that is being answered is
 /// the last one.
-pub(super) async fn serve_connection<S>(socket: S, peer: Peer, router: Router, end: CancellationToken)
-where
+pub(super) async fn serve_connection<S>(
+    socket: S,
+    peer: Peer,
+    router: Router,
+    client_timeout: Duration,
+    end: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
-        request.map(axum::body::Body::new)
+        request.map(|body| axum::body::Body::new(TimedBody::new(body, client_timeout)))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(client_timeout)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
         .with_upgrades();

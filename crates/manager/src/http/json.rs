@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
+use super::timed_body::BodyTimeout;
 
 /// The largest JSON body of a request.
 const MAX_BYTES: usize = 4 << 20;
@@ -64,6 +65,7 @@ pub(super) async fn read(body: Body, max: usize) -> Result<bytes::Bytes, ApiErro
             let detail = format!("the request's body is longer than {max} bytes");
             Err(ApiError::new(413, "body-too-large", detail))
         }
+        Ok(Err(error)) if is_late(&error) => Err(ApiError::new(408, "body-timeout", error.to_string())),
         Ok(Err(error)) => {
             Err(ApiError::new(400, "invalid-body", format!("cannot read the request's body: {error}")))
         }
@@ -72,6 +74,11 @@ pub(super) async fn read(body: Body, max: usize) -> Result<bytes::Bytes, ApiErro
             Err(ApiError::new(408, "body-timeout", detail))
         }
     }
+}
+
+fn is_late(error: &axum::Error) -> bool {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+        .any(<dyn std::error::Error>::is::<BodyTimeout>)
 }
 
 fn is_too_long(error: &axum::Error) -> bool {

@@ -11,11 +11,11 @@ use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::authenticate::Peer;
 use super::connection::serve_connection;
+use super::tls::Certificate;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 4096;
@@ -26,6 +26,15 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// How long connections may take to finish their requests when the manager ends.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is silent before the client is asked whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Pause between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Questions without an answer after which the client is given up.
+const KEEPALIVE_PROBES: u32 = 4;
+/// How long a client may leave unread what was sent to it, in milliseconds: a person may pause `logs -f` for a while.
+const UNREAD_TIMEOUT_MS: u32 = 600_000;
+
 /// Why the manager cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}")]
@@ -33,6 +42,25 @@ pub struct ListenError {
     address: String,
     #[source]
     source: io::Error,
+}
+
+impl ListenError {
+    pub(crate) fn new(address: String, source: io::Error) -> Self {
+        Self { address, source }
+    }
+}
+
+/// How connections are answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    /// What answers requests.
+    pub(crate) router: Router,
+    /// The certificate of TCP connections.
+    pub(crate) certificate: Option<Certificate>,
+    /// How long a client may take to send a request's headers, and each part of its body.
+    pub(crate) client_timeout: Duration,
+    /// Cancelled when the manager ends.
+    pub(crate) end: CancellationToken,
 }
 
 /// A socket that accepts connections.
@@ -60,6 +88,28 @@ impl Listener {
     pub(crate) async fn tcp(address: SocketAddr) -> Result<Self, ListenError> {
         let listener = TcpListener::bind(address).await;
         listener.map(Self::Tcp).map_err(|source| ListenError { address: address.to_string(), source })
+    }
+
+    /// A socket that systemd has passed.
+    pub(crate) fn from_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    /// A socket that systemd has passed, whose file is systemd's.
+    pub(crate) fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener).map(|listener| Self::Unix(listener, None))
+    }
+
+    /// Whether other hosts can reach it.
+    pub(crate) fn is_public(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or(true, |address| !address.ip().to_canonical().is_loopback())
+            }
+            Self::Unix(..) => false,
+        }
     }
 
     /// Listens on a Unix socket that only its owner may connect to. The caller makes sure that no other manager uses
@@ -94,18 +144,18 @@ impl Listener {
     }
 
     /// Answers connections until `end`; then lets them finish their requests.
-    pub(crate) async fn serve(self, router: Router, tls: Option<TlsAcceptor>, end: CancellationToken) {
+    pub(crate) async fn serve(self, serving: Serving) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             let permit = permits.clone().acquire_owned().await;
             tokio::select! {
-                () = end.cancelled() => break,
+                () = serving.end.cancelled() => break,
                 accepted = self.accept() => {
-                    let (router, tls, end) = (router.clone(), tls.clone(), end.clone());
+                    let serving = serving.clone();
                     let Some((socket, peer)) = accepted else { continue };
                     connections.spawn(async move {
-                        serve_socket(socket, peer, router, tls, end).await;
+                        serve_socket(socket, peer, serving).await;
                         drop(permit);
                     });
                 }
@@ -152,27 +202,35 @@ enum Socket {
     Unix(tokio::net::UnixStream),
 }
 
-async fn serve_socket(
-    socket: Socket,
-    peer: Peer,
-    router: Router,
-    tls: Option<TlsAcceptor>,
-    end: CancellationToken,
-) {
-    match (socket, tls) {
-        (Socket::Unix(socket), _) => serve_connection(socket, peer, router, end).await,
-        (Socket::Tcp(socket), None) => {
-            // A small answer must not wait for an acknowledgement. A failure only makes it slower.
-            socket.set_nodelay(true).ok();
-            serve_connection(socket, peer, router, end).await;
-        }
-        (Socket::Tcp(socket), Some(tls)) => {
-            socket.set_nodelay(true).ok();
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
-                Ok(Ok(socket)) => serve_connection(socket, peer, router, end).await,
-                Ok(Err(error)) => tracing::debug!(component = "http", %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(component = "http", "TLS handshake timed out"),
-            }
-        }
+async fn serve_socket(socket: Socket, peer: Peer, serving: Serving) {
+    let Serving { router, certificate, client_timeout, end } = serving;
+    let socket = match socket {
+        Socket::Unix(socket) => return serve_connection(socket, peer, router, client_timeout, end).await,
+        Socket::Tcp(socket) => socket,
+    };
+    if let Err(error) = set_options(&socket) {
+        tracing::debug!(component = "http", %error, "cannot set a socket's options");
     }
+    let Some(certificate) = certificate else {
+        return serve_connection(socket, peer, router, client_timeout, end).await;
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT.min(client_timeout), certificate.acceptor().accept(socket))
+        .await
+    {
+        Ok(Ok(socket)) => serve_connection(socket, peer, router, client_timeout, end).await,
+        Ok(Err(error)) => tracing::debug!(component = "http", %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(component = "http", "TLS handshake timed out"),
+    }
+}
+
+/// A client that has vanished is noticed, and one that reads nothing for long is given up.
+fn set_options(socket: &tokio::net::TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    // A small answer must not wait for an acknowledgement.
+    socket.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+    Ok(sockopt::set_tcp_user_timeout(socket, UNREAD_TIMEOUT_MS)?)
 }

@@ -1,12 +1,14 @@
 //! Routes with their policies.
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::authenticate::authorize;
+use super::guard::{guard, run_to_end};
+use super::idempotency::replay;
 use super::policy::Policy;
 use crate::App;
 
@@ -31,8 +33,14 @@ impl Routes {
         for item in paths.paths.values_mut() {
             operations(item).for_each(|operation| describe_policy(operation, policy));
         }
-        let layer = from_fn_with_state((self.app.clone(), policy), authorize);
-        self.router = self.router.routes((schemas, paths, methods.route_layer(layer)));
+        let methods = methods.route_layer(from_fn_with_state(self.app.clone(), replay));
+        // Commands and files end with their clients; what is recorded is done.
+        let methods = match policy {
+            Policy::Write | Policy::Admin => methods.route_layer(from_fn(run_to_end)),
+            _ => methods,
+        };
+        let methods = methods.route_layer(from_fn_with_state((self.app.clone(), policy), authorize));
+        self.router = self.router.routes((schemas, paths, methods));
         self
     }
 
@@ -79,6 +87,7 @@ pub(crate) fn service(app: &App) -> axum::Router {
         .fallback(crate::routes::not_found)
         .method_not_allowed_fallback(crate::routes::method_not_allowed)
         .layer(from_fn_with_state(app.clone(), super::hosts::check))
-        .layer(axum::middleware::from_fn(super::request_id::assign))
+        .layer(from_fn_with_state(app.clone(), guard))
+        .layer(from_fn(super::request_id::assign))
         .with_state(app.clone())
 }

@@ -67,6 +67,7 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
     };
     operation.may_cancel = false;
     let mut write = app.database().write().await?;
+    let mut machine = None;
     write.store_operation(&operation).await?;
     if let Some(before) = write.machine(&operation.resource.id).await? {
         let mut row = before.clone();
@@ -83,10 +84,12 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
             row.item.stages.clone_from(&operation.stages);
         }
         observe::apply(app, &mut row);
+        machine = Some(row.item.clone());
         store(&mut write, row, &before).await?;
         record_event(&mut write, &operation, &before).await?;
     }
     write.commit().await?;
+    app.metrics().operation_finished(&operation, machine.as_ref());
     app.operations().remove(operation);
     Ok(())
 }

@@ -1,0 +1,88 @@
+//! What protects the manager from any single request: a limit of requests at a time, and handlers that panic.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+
+use super::ApiError;
+use crate::App;
+
+/// Answers one request, counts it, and survives its handler's panic.
+pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let begin = Instant::now();
+    let method = method_name(request.method());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let permit = app.limits().take_request_slot();
+    let response = match permit {
+        Some(_permit) => catch_panic(next.run(request)).await,
+        None => ApiError::new(503, "overloaded", "the manager answers too many requests at a time")
+            .with_retry_after(1)
+            .into_response(),
+    };
+    let route = route.as_deref().unwrap_or("unknown");
+    app.metrics().request_answered(method, route, response.status().as_u16(), begin.elapsed());
+    response
+}
+
+/// A name of which there are only few: clients may send any word as a method.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Makes a problem of a handler's panic.
+pub(super) async fn catch_panic(answer: impl Future<Output = Response>) -> Response {
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => panicked(&*panic),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    tracing::error!(component = "http", panic = message, "a handler panicked");
+    ApiError::new(500, "internal", "the manager failed; its log says why").into_response()
+}
+
+/// Runs a handler to its end, even if its client goes away: what it has recorded must be done.
+pub(super) async fn run_to_end(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    match tokio::spawn(catch_panic(next.run(request))).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::error!(component = "http", %error, "a handler was aborted");
+            ApiError::new(500, "internal", "the manager failed; its log says why").into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem() {
+        let answer = async { panic!("out of luck") };
+        let response = catch_panic(answer).await;
+        assert_eq!(response.status(), 500);
+        let problem = response.extensions().get::<ApiError>().expect("a problem").problem().clone();
+        assert_eq!((problem.code.as_str(), problem.detail.contains("luck")), ("internal", false));
+    }
+}

@@ -1,0 +1,32 @@
+//! Removes events that are older than requested.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::App;
+use crate::chain::chain;
+use crate::database::DatabaseError;
+
+/// Pause between two removals.
+const PAUSE: Duration = Duration::from_secs(3600);
+
+/// Removes old events from time to time, until the manager ends.
+pub(crate) async fn run(app: App, keep_events: Duration) {
+    loop {
+        if let Err(error) = prune(&app, keep_events).await {
+            tracing::warn!(component = "retention", error = chain(&error), "cannot remove old events");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = app.end().cancelled() => return,
+        }
+    }
+}
+
+async fn prune(app: &App, keep_events: Duration) -> Result<(), DatabaseError> {
+    let before = Timestamp::now() - keep_events;
+    let mut write = app.database().write().await?;
+    write.prune_events(before.as_microsecond()).await?;
+    write.commit().await
+}
