@@ -11,7 +11,7 @@ DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
 # PostgreSQL, and Python for the tool that tries the API.
 TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
 	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2 podman runc \
-	postgresql python3-venv
+	postgresql python3-venv openssl
 
 .PHONY: all build demo test test-kvm check deps demo-deps test-deps rust-target install clean
 

@@ -11,8 +11,8 @@ use rustix::process::Signal;
 
 use crate::{signal, until};
 
-/// The user who runs it: it refuses to be run by root. No account on the host has this id.
-const USER: u32 = 48_152;
+/// The user who runs it, whom Debian's package makes: it refuses to be run by root, and by users without an account.
+const USER: &str = "postgres";
 
 /// A server. Dropping it ends it.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ impl Postgres {
     #[must_use]
     pub fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("mmpg").tempdir_in("/tmp").expect("a directory");
-        chown(dir.path(), Some(USER), Some(USER)).expect("root changes the owner");
+        let (user, group) = ids();
+        chown(dir.path(), Some(user), Some(group)).expect("root changes the owner");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let mut postgres = Self { dir, port, server: None };
@@ -91,7 +92,8 @@ impl Postgres {
 
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(programs().join(name));
-        command.uid(USER).gid(USER).current_dir(self.dir.path());
+        let (user, group) = ids();
+        command.uid(user).gid(group).current_dir(self.dir.path());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").env("PGCONNECT_TIMEOUT", "10");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
@@ -102,6 +104,15 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The user's id and group id.
+fn ids() -> (u32, u32) {
+    let users = fs::read_to_string("/etc/passwd").expect("readable");
+    let fields =
+        users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == USER);
+    let fields = fields.expect("postgresql is missing: apt-get install postgresql (see `make deps`)");
+    (fields[2].parse().expect("an id"), fields[3].parse().expect("an id"))
 }
 
 /// Debian's directory of the server's programs, which has the version in it.

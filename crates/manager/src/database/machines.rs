@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use mimeo_manager_api::{CreateMachine, Machine, MachineState};
 use serde::{Deserialize, Serialize};
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, QueryBuilder, Row};
 
-use super::{Database, DatabaseError, Write, json, parse};
+use super::{Database, DatabaseError, QueryBuilder, Write, json, parse};
 
 /// The state that a machine is meant to be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl Database {
 
     /// Lists a page of machines.
     pub(crate) async fn machines(&self, filter: &MachineFilter) -> Result<Vec<MachineRow>, DatabaseError> {
-        let rows = list_query(filter).build().fetch_all(&self.pool).await?;
+        let rows = list_query(filter).fetch_all(&self.pool).await?;
         rows.iter().map(from_row).collect()
     }
 
@@ -134,7 +134,7 @@ impl Database {
     }
 }
 
-fn list_query(filter: &MachineFilter) -> QueryBuilder<Any> {
+fn list_query(filter: &MachineFilter) -> QueryBuilder {
     let mut query = QueryBuilder::new("SELECT m.item, m.desired, m.spec FROM machines m WHERE 1 = 1");
     if let Some(owner) = &filter.owner {
         query.push(" AND m.owner = ").push_bind(owner.clone());
@@ -155,20 +155,15 @@ fn list_query(filter: &MachineFilter) -> QueryBuilder<Any> {
     query
 }
 
-fn push_states(query: &mut QueryBuilder<Any>, states: &[MachineState]) {
+fn push_states(query: &mut QueryBuilder, states: &[MachineState]) {
     if states.is_empty() {
         query.push(" AND m.ended_at IS NULL");
         return;
     }
-    query.push(" AND m.state IN (");
-    let mut list = query.separated(", ");
-    for state in states {
-        list.push_bind(state.name());
-    }
-    query.push(")");
+    query.push(" AND m.state IN (").push_list(states.iter().map(|state| state.name())).push(")");
 }
 
-fn push_page(query: &mut QueryBuilder<Any>, filter: &MachineFilter) {
+fn push_page(query: &mut QueryBuilder, filter: &MachineFilter) {
     let Sort { by_name, descending } = filter.sort;
     let column = if by_name { "m.name" } else { "m.created_at" };
     let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };

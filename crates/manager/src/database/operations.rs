@@ -1,11 +1,11 @@
 //! Operations: what the API shows of them, and what is to be done.
 
 use mimeo_manager_api::Operation;
+use sqlx::Row;
 use sqlx::any::AnyRow;
-use sqlx::{Any, QueryBuilder, Row};
 
 use super::machines::After;
-use super::{Database, DatabaseError, Write, json, name_of, parse};
+use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +45,7 @@ impl Database {
         &self,
         filter: &OperationFilter,
     ) -> Result<Vec<OperationRow>, DatabaseError> {
-        let mut query: QueryBuilder<Any> =
-            QueryBuilder::new("SELECT item, owner, request FROM operations WHERE 1 = 1");
+        let mut query = QueryBuilder::new("SELECT item, owner, request FROM operations WHERE 1 = 1");
         let conditions =
             [("owner", &filter.owner), ("status", &filter.status), ("resource_id", &filter.resource)];
         for (column, value) in conditions {
@@ -59,7 +58,7 @@ impl Database {
             query.push(", ").push_bind(id.clone()).push(")");
         }
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(filter.limit);
-        query.build().fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        query.fetch_all(&self.pool).await?.iter().map(from_row).collect()
     }
 
     /// Lists the operations that are unfinished, the oldest first.

@@ -13,8 +13,8 @@ use tower::ServiceExt;
 use super::authenticate::Peer;
 use super::timed_body::TimedBody;
 
-/// Bytes of headers at most.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Bytes of headers that are read at most, roughly. `guard` has the exact limit.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Answers the requests of a connection until it ends. When `end` is cancelled, the request that is being answered is
 /// the last one.
@@ -34,7 +34,7 @@ pub(super) async fn serve_connection<S>(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(client_timeout)
-        .max_buf_size(MAX_HEADER_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
         .with_upgrades();
     tokio::pin!(connection);

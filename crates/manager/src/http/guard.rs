@@ -13,6 +13,9 @@ use futures_util::FutureExt;
 use super::ApiError;
 use crate::App;
 
+/// Bytes of a request's target and headers at most.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
+
 /// Answers one request, counts it, and survives its handler's panic.
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
@@ -20,6 +23,10 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let permit = app.limits().take_request_slot();
     let response = match permit {
+        _ if header_bytes(&request) > MAX_HEADER_BYTES => {
+            let detail = format!("the request's target and headers are longer than {MAX_HEADER_BYTES} bytes");
+            ApiError::new(431, "headers-too-large", detail).into_response()
+        }
         Some(_permit) => catch_panic(next.run(request)).await,
         None => ApiError::new(503, "overloaded", "the manager answers too many requests at a time")
             .with_retry_after(1)
@@ -28,6 +35,12 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let route = route.as_deref().unwrap_or("unknown");
     app.metrics().request_answered(method, route, response.status().as_u16(), begin.elapsed());
     response
+}
+
+fn header_bytes(request: &Request) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    target + headers.sum::<usize>()
 }
 
 /// A name of which there are only few: clients may send any word as a method.

@@ -121,8 +121,9 @@ fn without_the_right(admin: &Client, routes: &[Route]) {
 /// A resource of another user is answered as one that does not exist; a request that makes no sense may be refused before.
 fn with_foreign_resources(admin: &Client, routes: &[Route]) {
     let bob = new_user(admin, "bob", "user");
-    let of_resources =
-        routes.iter().filter(|route| ["read", "write", "exec", "authenticated"].contains(&route.policy.as_str()));
+    let of_resources = routes
+        .iter()
+        .filter(|route| ["read", "write", "exec", "authenticated"].contains(&route.policy.as_str()));
     for route in of_resources.filter(|route| route.path.split('/').count() > 3) {
         let answer = route.call(&bob);
         let text = String::from_utf8_lossy(&answer.body);

@@ -36,7 +36,7 @@ fn the_owner_of_the_unix_socket_is_an_administrator() {
     assert!(!path.exists(), "the socket is removed");
     let file = world.file("precious", "data");
     let refused = world.mimeo(["manager", "--listen", "none", "--socket", file.to_str().expect("text")]);
-    refused.failed(125).says("it is not a socket");
+    refused.code(125).stderr_contains("it is not a socket");
     assert_eq!(std::fs::read_to_string(&file).expect("read"), "data");
 }
 
@@ -45,7 +45,7 @@ fn a_home_has_one_manager() {
     let world = World::bare(User::Ordinary);
     let manager = Manager::start(&world, &[]);
     let second = world.mimeo(["manager", "--listen", "127.0.0.1:0"]);
-    second.failed(125).says("another manager uses");
+    second.code(125).stderr_contains("another manager uses");
     manager.admin().get("/v1").ok(200);
     manager.kill();
     // The kernel has released the lock.

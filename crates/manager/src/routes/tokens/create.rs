@@ -39,7 +39,7 @@ pub(super) async fn create(
         user: user.name.clone(),
         scopes,
         machine: None,
-        created_at: Timestamp::now(),
+        created_at: crate::routes::now(),
         expires_at,
         last_used_at: None,
     };
@@ -116,7 +116,7 @@ async fn expiry(
         let detail = format!("ttl_seconds {seconds} is not between 1 and {MAX_TTL_SECONDS}");
         return Err(ApiError::new(422, "invalid-field", detail));
     }
-    let requested = ttl_seconds.map(|seconds| Timestamp::now() + Duration::from_secs(seconds));
+    let requested = ttl_seconds.map(|seconds| crate::routes::now() + Duration::from_secs(seconds));
     let own = match &caller.token {
         Some(token) if caller.id == user.id => app.database().token(token).await?,
         _ => None,

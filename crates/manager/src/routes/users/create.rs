@@ -29,7 +29,7 @@ pub(super) async fn create(
     query.finish()?;
     check_name(&request.name)?;
     let id = crate::routes::new_id();
-    let now = jiff::Timestamp::now();
+    let now = crate::routes::now();
     let user = User { id, name: request.name, role: request.role, disabled: false, created_at: now };
     let mut write = app.database().write().await?;
     let taken = || ApiError::new(409, "name-taken", format!("a user has, or had, the name {:?}", user.name));
