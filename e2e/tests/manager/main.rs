@@ -6,6 +6,7 @@ mod events;
 mod machines;
 mod openapi;
 mod recovery;
+mod schemathesis;
 mod security;
 mod systemd;
 mod tls;
