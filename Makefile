@@ -3,6 +3,8 @@
 # rustup, again, and where they were half done.
 
 CARGO ?= cargo
+# What tries the manager's API by its document.
+SCHEMATHESIS := $(or $(CARGO_TARGET_DIR),target)/schemathesis
 GUEST_TARGET := x86_64-unknown-linux-musl
 
 # What mimeo runs on, and what the demo makes its image with.
@@ -46,6 +48,9 @@ test-deps:
 	@$(call install_packages,$(TEST_PACKAGES))
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	@vhost-device-vsock --version >/dev/null 2>&1 || $(CARGO) install --locked vhost-device-vsock@0.3.0
+	@cmp -s e2e/schemathesis.txt $(SCHEMATHESIS)/installed.txt || { echo "installing: schemathesis" && \
+		python3 -m venv --clear $(SCHEMATHESIS) && $(SCHEMATHESIS)/bin/pip install --quiet --requirement e2e/schemathesis.txt && \
+		cp e2e/schemathesis.txt $(SCHEMATHESIS)/installed.txt; }
 
 rust-target:
 	@command -v rustup >/dev/null || { echo "rustup is missing: install it first (https://rustup.rs)" >&2; exit 1; }

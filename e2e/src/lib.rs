@@ -38,7 +38,7 @@ pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failu
 pub use terminal::Terminal;
 pub use wait::{signal, until};
 pub use web_socket::Socket;
-pub use world::{User, World, built_program};
+pub use world::{User, World, built_program, target};
 
 /// Runs one test body as root and as an ordinary user.
 #[macro_export]

@@ -35,7 +35,8 @@ pub struct World {
 }
 
 /// Cargo's target directory.
-pub(crate) fn target() -> PathBuf {
+#[must_use]
+pub fn target() -> PathBuf {
     let own = std::env::current_exe().expect("this test has a path");
     // target/<profile>/deps/<test>
     own.ancestors().nth(3).expect("below the target directory").to_owned()

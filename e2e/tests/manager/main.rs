@@ -10,6 +10,7 @@ mod logs;
 mod machines;
 mod openapi;
 mod recovery;
+mod schemathesis;
 mod security;
 mod streams;
 mod systemd;

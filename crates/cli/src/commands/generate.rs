@@ -77,8 +77,6 @@ fn manager_service(engine: &Engine) -> Result<String, CliError> {
          ExecReload=/bin/kill -HUP $MAINPID\n\
          # Only the manager is ended: its machines run on, and the next manager finds them.\n\
          KillMode=process\n\
-         # The machines that run on must not keep the service from starting again.\n\
-         SendSIGKILL=no\n\
          Restart=on-failure\n\
          # Machines need more than systemd's default.\n\
          TasksMax=infinity\n\
