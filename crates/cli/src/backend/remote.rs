@@ -18,10 +18,10 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use mimeo_agent_protocol::message::ProcessInfo;
-use mimeo_engine::act::{ExecProcess, ForkRequest, StopOptions};
+use mimeo_engine::act::{ActError, ExecProcess, ForkRequest, StopOptions};
 use mimeo_engine::control::{SavedSnapshot, StopPurpose};
 use mimeo_engine::launch_request::{CloneInfo, CloneOverrides};
-use mimeo_engine::machine::{Changes, MachineName, MachineSpec};
+use mimeo_engine::machine::{Action, Changes, MachineName, MachineSpec, Phase, decide};
 use mimeo_engine::snapshot::Manifest;
 use mimeo_engine::snapshot_server::ServeRecord;
 use mimeo_engine::volumes::VolumeName;
@@ -110,7 +110,7 @@ impl Backend for RemoteBackend {
         }
         match self.http.item::<MachineRecord>(&format!("/v1/containers/{}?view=record", encode(word))).await {
             Ok(record) => Ok(record.into()),
-            Err(error) if error.code() == Some("machine-not-found") => Err(none()),
+            Err(error) if is_gone(&error) => Err(none()),
             Err(error) => Err(FindFailure::Other(error.into())),
         }
     }
@@ -191,15 +191,14 @@ impl Backend for RemoteBackend {
     }
 
     async fn remove(&self, machine: &Found, force: bool, timeout: Option<u32>) -> Result<(), CliError> {
-        let timeout = timeout.map(|timeout| format!("&timeout={timeout}")).unwrap_or_default();
-        let path = format!("{}?force={force}{timeout}", path_of(machine));
-        match self.http.operate(Method::DELETE, &path, NO_BODY).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("machine-running") => {
-                Err(CliError::from(error).with_code(IN_USE))
-            }
-            Err(error) => Err(error.into()),
+        if !force {
+            // The manager removes a machine in any state.
+            let phase = self.read(&machine.record.id).await?.map(|machine| machine.record.phase());
+            refuse_live(machine, phase)?;
         }
+        let path = format!("{}{}", path_of(machine), timeout_query(timeout));
+        self.http.operate(Method::DELETE, &path, NO_BODY).await?;
+        Ok(())
     }
 
     async fn remove_unreadable(&self, id: &str) -> Result<(), CliError> {
@@ -274,7 +273,7 @@ impl Backend for RemoteBackend {
     async fn inspect_image(&self, text: &str) -> Result<Option<Inspection>, CliError> {
         match self.http.item(&format!("/v1/images/{}?view=record", encode(text))).await {
             Ok(inspection) => Ok(Some(inspection)),
-            Err(error) if error.code() == Some("image-not-found") => Ok(None),
+            Err(error) if matches!(error.code(), Some("not-found" | "image-not-found")) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -382,6 +381,20 @@ fn path_of(machine: &Found) -> String {
     format!("/v1/containers/{}", machine.record.id)
 }
 
+/// Whether there is no such machine, or it has gone or was never created.
+fn is_gone(error: &RemoteError) -> bool {
+    matches!(error.code(), Some("not-found" | "machine-deleted" | "machine-failed"))
+}
+
+/// Refuses to remove a machine that is not over, as this host's engine does.
+fn refuse_live(machine: &Found, phase: Option<Phase>) -> Result<(), CliError> {
+    let refused = match phase.map(|phase| decide(phase, Action::Remove { force: false })) {
+        Some(Err(refusal)) => ActError::Refused { name: machine.record.name.clone(), refusal },
+        Some(Ok(_)) | None => return Ok(()),
+    };
+    Err(CliError::from(refused).with_code(IN_USE))
+}
+
 fn timeout_query(timeout: Option<u32>) -> String {
     timeout.map(|timeout| format!("?timeout={timeout}")).unwrap_or_default()
 }
@@ -395,7 +408,7 @@ fn start_error(error: RemoteError) -> CliError {
 /// Converts the error to podman's message and exit code.
 fn remove_image_error(text: &str, error: RemoteError) -> CliError {
     match error.code() {
-        Some("image-not-found") => {
+        Some("not-found" | "image-not-found") => {
             CliError::usage(format!("{text}: image not known")).with_code(NO_SUCH_IMAGE)
         }
         Some("image-in-use") => CliError::from(error).with_code(IN_USE),

@@ -143,7 +143,7 @@ async fn copy(from: &Side<Remote>, to: &Side<Remote>) -> Result<(), CliError> {
         (Side::Stream, Side::Remote(to)) => to.unpack_stdin().await?,
         (Side::Remote(from), Side::Stream) => {
             let tar = from.pack().await?;
-            let tar = match from.omitted_name() {
+            let tar = match from.name().filter(|_| tar.omits_name) {
                 Some(name) => renamed(tar, Name::As(name), None),
                 None => tar,
             };

@@ -19,11 +19,13 @@ pub(super) struct Tar {
     /// The task that produces the stream, and its result.
     pub(super) producer: JoinHandle<Result<(), CliError>>,
     unread: Bytes,
+    /// Whether the paths leave out the name of the directory that was packed.
+    pub(super) omits_name: bool,
 }
 
 impl Tar {
     pub(super) fn new(chunks: mpsc::Receiver<Bytes>, producer: JoinHandle<Result<(), CliError>>) -> Self {
-        Self { chunks, producer, unread: Bytes::new() }
+        Self { chunks, producer, unread: Bytes::new(), omits_name: false }
     }
 }
 

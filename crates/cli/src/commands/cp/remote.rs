@@ -71,6 +71,7 @@ impl Remote {
 
     /// Requests the path as a tar stream.
     pub(super) async fn pack(&self) -> Result<Tar, CliError> {
+        let omits_name = self.machine.files.omits_names() && self.stat().await?.0 == Some(Kind::Directory);
         let mut archive = self.machine.files.read_archive(&self.path).await?;
         let (sender, chunks) = pipe::queue();
         let producer = tokio::spawn(async move {
@@ -81,13 +82,15 @@ impl Remote {
             }
             Ok(())
         });
-        Ok(Tar::new(chunks, producer))
+        let mut tar = Tar::new(chunks, producer);
+        tar.omits_name = omits_name;
+        Ok(tar)
     }
 
-    /// The name that the tar stream of a directory leaves out; `None` if it has the name, or the directory has none.
-    pub(super) fn omitted_name(&self) -> Option<OsString> {
+    /// The name of the directory there; `None` if it has none, or only its contents are wanted.
+    pub(super) fn name(&self) -> Option<OsString> {
         let name = Path::new(&self.path).file_name().filter(|_| !self.path.ends_with("/."));
-        name.filter(|_| self.machine.files.omits_names()).map(ToOwned::to_owned)
+        name.map(ToOwned::to_owned)
     }
 
     /// Unpacks a tar stream into a directory there.

@@ -9,8 +9,8 @@ use super::destination::Name;
 use super::pipe::{Tar, Writer};
 use crate::error::CliError;
 
-/// Rewrites a tar stream: replaces the first component of its paths, and the
-/// owner if one is given.
+/// Rewrites a tar stream: replaces the first component of its paths, or adds one where they have none, and the owner if
+/// one is given.
 pub(super) fn rename(
     mut tar: Tar,
     name: &Name,
@@ -25,11 +25,12 @@ pub(super) fn rename(
 }
 
 fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer) -> std::io::Result<()> {
+    let omits_name = tar.omits_name;
     let mut archive = Archive::new(&mut *tar);
     let mut builder = Builder::new(writer);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = renamed_path(&entry.path()?, name);
+        let path = renamed_path(&entry.path()?, name, omits_name);
         let link = entry.link_name()?.map(|link| link.into_owned());
         let mut header = entry.header().clone();
         if let Some((uid, gid)) = owner {
@@ -38,7 +39,7 @@ fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer
         }
         match (header.entry_type(), link) {
             (EntryType::Link, Some(link)) => {
-                builder.append_link(&mut header, path, renamed_path(&link, name))?
+                builder.append_link(&mut header, path, renamed_path(&link, name, omits_name))?
             }
             (_, Some(link)) => builder.append_link(&mut header, path, link)?,
             (_, None) => builder.append_data(&mut header, path, &mut entry)?,
@@ -49,10 +50,13 @@ fn rewrite(tar: &mut Tar, name: &Name, owner: Option<(u64, u64)>, writer: Writer
     std::io::copy(&mut tar.take(u64::MAX), &mut std::io::sink()).map(drop)
 }
 
-/// Replaces the first component of `path`.
-fn renamed_path(path: &Path, name: &Name) -> PathBuf {
-    let mut components = path.components().filter(|component| !matches!(component, Component::RootDir));
-    components.next();
+/// Replaces the first component of `path`, or adds one if `omits_name`.
+fn renamed_path(path: &Path, name: &Name, omits_name: bool) -> PathBuf {
+    let mut components =
+        path.components().filter(|component| !matches!(component, Component::RootDir)).peekable();
+    if !omits_name || components.peek() == Some(&Component::CurDir) {
+        components.next();
+    }
     let below: PathBuf = components.collect();
     let path = match name {
         // Joining with an empty path would append a slash, which means a directory.
@@ -69,12 +73,25 @@ mod tests {
 
     #[test]
     fn only_the_first_component_changes() {
-        let renamed_text = |path, name: &Name| renamed_path(Path::new(path), name).display().to_string();
+        let renamed_text =
+            |path, name: &Name| renamed_path(Path::new(path), name, false).display().to_string();
         let named = Name::As("new".into());
-        assert_eq!(renamed_path(Path::new("etc"), &named).as_os_str(), "new");
+        assert_eq!(renamed_path(Path::new("etc"), &named, false).as_os_str(), "new");
         assert_eq!(renamed_text("etc/a/b", &named), "new/a/b");
         assert_eq!(renamed_text("./etc", &named), "new/etc");
         assert_eq!(renamed_text("etc", &Name::Contents), ".");
         assert_eq!(renamed_text("etc/a", &Name::Contents), "a");
+    }
+
+    #[test]
+    fn an_omitted_name_is_added() {
+        let renamed_text =
+            |path, name: &Name| renamed_path(Path::new(path), name, true).display().to_string();
+        let named = Name::As("new".into());
+        for (path, renamed) in [(".", "new"), ("./", "new"), ("a/b", "new/a/b"), ("./a/b", "new/a/b")] {
+            assert_eq!(renamed_text(path, &named), renamed, "{path}");
+        }
+        assert_eq!(renamed_text(".", &Name::Contents), ".");
+        assert_eq!(renamed_text("./a/b", &Name::Contents), "a/b");
     }
 }
