@@ -47,7 +47,7 @@ fn sockets_are_passed_and_readiness_is_told() {
     };
     let mut command = activated(&world, socket.to_str().expect("text"));
     command.env("NOTIFY_SOCKET", &notifications);
-    let manager = Manager::spawn(command, &[]);
+    let manager = Manager::spawn(command);
     assert_eq!(receive(), "READY=1");
     manager.admin().get("/v1/whoami").ok(200);
     let mut stream = UnixStream::connect(&socket).expect("connected");
