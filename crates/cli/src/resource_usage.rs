@@ -13,7 +13,7 @@ use tokio::time::timeout;
 const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the values come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
     /// The guest's agent.
@@ -54,14 +54,10 @@ impl ResourceUsage {
     /// Reads the machine's usage now.
     pub(crate) async fn read(engine: &Engine, found: &Found) -> Self {
         let metrics = timeout(METRICS_TIMEOUT, request_metrics(engine, found)).await.ok().flatten();
-        Self::new(&found.record, metrics.as_ref(), HostUsage::measure(&found.record))
-    }
-
-    /// The usage that the agent reports, if it has answered, and the host's.
-    pub(crate) fn new(record: &Record, metrics: Option<&Metrics>, host: HostUsage) -> Self {
+        let host = HostUsage::measure(&found.record);
         match metrics {
-            Some(metrics) => Self::from_agent(record, metrics, host),
-            None => Self::from_vmm(record, host),
+            Some(metrics) => Self::from_agent(&found.record, &metrics, host),
+            None => Self::from_vmm(&found.record, host),
         }
     }
 

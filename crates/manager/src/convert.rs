@@ -21,6 +21,6 @@ pub use clone::clone_overrides;
 pub use error::ConvertError;
 pub use host_access::needs_host_access;
 pub use network::api_port as port_request;
-pub use record::{MachineRecord, UsageRecord};
+pub use record::MachineRecord;
 pub use spec::{machine_spec, registry_credentials};
 pub use wire::create_machine;

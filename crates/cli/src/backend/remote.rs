@@ -25,9 +25,11 @@ use mimeo_engine::machine::{Action, Changes, MachineName, MachineSpec, Phase, de
 use mimeo_engine::snapshot::Manifest;
 use mimeo_engine::snapshot_server::ServeRecord;
 use mimeo_engine::volumes::VolumeName;
-use mimeo_engine::{Engine, Exit, FindError, Found, MachineId, Selector, SnapshotId, signal};
+use mimeo_engine::{
+    Engine, Exit, FindError, Found, HostUsage, MachineId, Record, Selector, SnapshotId, signal,
+};
 use mimeo_image::{Inspection, Listing, PullOptions, Removed};
-use mimeo_manager::convert::{MachineRecord, UsageRecord, port_request};
+use mimeo_manager::convert::{MachineRecord, port_request};
 use mimeo_manager_api as api;
 use mimeo_net::{PortMapping, Protocol};
 use reqwest::Method;
@@ -36,7 +38,7 @@ use serde_json::{Value, json};
 
 pub(crate) use error::RemoteError;
 use http::{Http, NO_BODY, encode};
-use messages::{AttachRequest as AttachMessage, CloneResults, TakenSnapshot};
+use messages::{CloneResults, Figures, StartAttached, TakenSnapshot};
 
 use super::target::Target;
 use super::{
@@ -45,7 +47,7 @@ use super::{
 };
 use crate::commands::run::RunRequest;
 use crate::error::CliError;
-use crate::resource_usage::ResourceUsage;
+use crate::resource_usage::{ResourceUsage, Source};
 
 /// podman's exit code of `rm` if the machine is running, and of `rmi` if the image is in use.
 const IN_USE: i32 = 2;
@@ -213,6 +215,7 @@ impl Backend for RemoteBackend {
     }
 
     async fn exec(&self, machine: &Found, process: ExecProcess) -> Result<(u32, ProcessStream), CliError> {
+        let (rows, columns) = process.terminal.map(|size| (size.rows, size.cols)).unzip();
         let request = api::ExecRequest {
             command: process.command,
             env: process.env,
@@ -221,10 +224,10 @@ impl Backend for RemoteBackend {
             privileged: process.privileged,
             tty: process.terminal.is_some(),
             interactive: process.stdin,
+            rows,
+            columns,
             ..api::ExecRequest::default()
         };
-        let (rows, columns) = process.terminal.map(|size| (size.rows, size.cols)).unzip();
-        let request = messages::ExecStream { request, rows, columns };
         let opened = socket::open(&self.http, &format!("{}/exec", path_of(machine)), &request).await;
         let opened = opened.map_err(|error| {
             let code = error.exec_exit_code();
@@ -235,7 +238,8 @@ impl Backend for RemoteBackend {
 
     async fn attach(&self, machine: &Found, request: AttachRequest) -> Result<Attached, CliError> {
         let (rows, columns) = request.size.map(|size| (size.rows, size.cols)).unzip();
-        let message = AttachMessage { stdin: request.stdin, start: request.start, rows, columns };
+        let attach = api::stream::AttachRequest { stdin: request.stdin, rows, columns };
+        let message = StartAttached { request: attach, start: request.start };
         let opened = socket::open(&self.http, &format!("{}/attach", path_of(machine)), &message).await;
         let socket::RemoteProcess { stream, exit, .. } = opened.map_err(start_error)?;
         let end = run::RemoteEnd { remote: self.clone(), machine: machine.clone(), exit: Some(exit) };
@@ -256,8 +260,8 @@ impl Backend for RemoteBackend {
     }
 
     async fn usage(&self, machine: &Found) -> Result<ResourceUsage, CliError> {
-        let usage: UsageRecord = self.http.item(&format!("{}/metrics?view=record", path_of(machine))).await?;
-        Ok(ResourceUsage::new(&machine.record, usage.metrics.as_ref(), usage.host))
+        let figures: Figures = self.http.item(&format!("{}/metrics", path_of(machine))).await?;
+        Ok(usage(&machine.record, figures))
     }
 
     async fn processes(&self, machine: &Found) -> Result<Vec<ProcessInfo>, CliError> {
@@ -384,6 +388,28 @@ fn path_of(machine: &Found) -> String {
 /// Whether there is no such machine, or it has gone or was never created.
 fn is_gone(error: &RemoteError) -> bool {
     matches!(error.code(), Some("not-found" | "machine-deleted" | "machine-failed"))
+}
+
+/// A machine's usage, as `stats` shows it.
+fn usage(record: &Record, figures: Figures) -> ResourceUsage {
+    let guest = figures.guest.as_ref();
+    ResourceUsage {
+        source: figures.source,
+        at: figures.time,
+        // The VMM's CPU time includes the guest's boot.
+        started: record
+            .times
+            .started
+            .filter(|_| figures.source == Source::Agent)
+            .unwrap_or(record.times.created),
+        cpu_micros: figures.cpu_micros,
+        memory_bytes: figures.memory_bytes,
+        memory_limit_bytes: figures.memory_limit_bytes,
+        network: guest.map(|guest| (guest.network_received_bytes, guest.network_sent_bytes)),
+        disk: guest.map(|guest| (guest.disk_read_bytes, guest.disk_written_bytes)),
+        processes: figures.processes,
+        host: HostUsage { vmm: figures.vmm, supervisor: figures.supervisor },
+    }
 }
 
 /// Refuses to remove a machine that is not over, as this host's engine does.

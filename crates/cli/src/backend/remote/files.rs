@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use mimeo_agent_protocol::message::FileKind;
+use mimeo_manager_api::{FileItem, FileType};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Body, Method, Response};
 use tokio::sync::mpsc;
@@ -12,7 +13,6 @@ use tokio::task::JoinHandle;
 use super::RemoteBackend;
 use super::error::RemoteError;
 use super::http::encode;
-use super::messages::FileItem;
 use crate::backend::{ArchiveReader, ArchiveWriter, MachineFiles};
 use crate::error::CliError;
 
@@ -43,7 +43,7 @@ impl RemoteFiles {
 }
 
 fn kind(item: &FileItem) -> FileKind {
-    if item.kind == "directory" { FileKind::Directory } else { FileKind::File }
+    if item.kind == FileType::Directory { FileKind::Directory } else { FileKind::File }
 }
 
 /// Where the symbolic link at `path` leads.

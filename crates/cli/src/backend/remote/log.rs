@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mimeo_engine::log::{LogLine, Output};
+use mimeo_manager_api::{LogEntry, LogStream};
 use reqwest::{Method, Response};
 
 use super::RemoteBackend;
 use super::error::RemoteError;
 use super::http::encode;
-use super::messages::{LogEntry, LogStream};
 use crate::backend::{LogReader, OnLine};
 use crate::error::CliError;
 

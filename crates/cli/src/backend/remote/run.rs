@@ -11,8 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::http::{Outcome, encode};
-use super::socket::RemoteExit;
+use super::http::Outcome;
 use super::{RemoteBackend, start_error};
 use crate::backend::{AttachedEnd, Backend, Creation, Host};
 use crate::commands::attach::{AttachOptions, attach};
@@ -123,8 +122,8 @@ pub(super) async fn pull(
     };
     refuse_host_files(remote, &checked)?;
     let body = json!({ "reference": source, "registry": registry });
-    remote.http.operate(Method::POST, "/v1/images", Some(&body)).await?;
-    let image: Pulled = remote.http.item(&format!("/v1/images/{}", encode(source))).await?;
+    let operation = remote.http.operate(Method::POST, "/v1/images/pull", Some(&body)).await?;
+    let image: Pulled = remote.result(operation)?;
     Ok(bare_id(&image.id).to_owned())
 }
 
@@ -132,7 +131,7 @@ pub(super) async fn pull(
 pub(super) struct RemoteEnd {
     pub(super) remote: RemoteBackend,
     pub(super) machine: mimeo_engine::Found,
-    pub(super) exit: Option<oneshot::Receiver<RemoteExit>>,
+    pub(super) exit: Option<oneshot::Receiver<i32>>,
 }
 
 #[async_trait]
@@ -143,7 +142,7 @@ impl AttachedEnd for RemoteEnd {
             None => None,
         };
         match reported {
-            Some(RemoteExit { code, error }) => Ok(Exit { code, out_of_memory: false, error }),
+            Some(code) => Ok(Exit { code, out_of_memory: false, error: None }),
             // The connection was lost before.
             None => self.remote.wait(&self.machine).await,
         }

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use mimeo_agent_protocol::message::{Input, channel};
+use mimeo_manager_api::stream::{ClientMessage, ServerMessage};
 use reqwest::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use reqwest::{Method, StatusCode, Upgraded};
 use serde::Serialize;
@@ -20,7 +21,6 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::error::RemoteError;
 use super::http::Http;
-use super::messages::{ClientMessage, ServerMessage};
 use crate::backend::{ProcessInput, ProcessItem, ProcessOutput, ProcessStream};
 use crate::stdio::ClientError;
 
@@ -32,16 +32,8 @@ pub(super) struct RemoteProcess {
     /// Its id in the guest, unless it is the container's own.
     pub(super) pid: Option<u32>,
     pub(super) stream: ProcessStream,
-    /// How it exits.
-    pub(super) exit: oneshot::Receiver<RemoteExit>,
-}
-
-/// How a process has exited.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RemoteExit {
-    pub(super) code: i32,
-    /// What failed, if it did not exit by itself.
-    pub(super) error: Option<String>,
+    /// Its exit code.
+    pub(super) exit: oneshot::Receiver<i32>,
 }
 
 /// Requests a process at this path, and waits until it has started.
@@ -89,7 +81,7 @@ async fn started(http: &Http, socket: &mut Socket) -> Result<Option<u32>, Remote
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(json))) => match parse(http.address(), &json)? {
-                ServerMessage::Started { pid } => return Ok(pid),
+                ServerMessage::Started { pid, .. } => return Ok(pid),
                 ServerMessage::Error { problem } => return Err(problem.into()),
                 ServerMessage::Exit { .. } => return Err(http.answer("a process exited before it started")),
             },
@@ -147,7 +139,7 @@ struct SocketOutput {
     messages: SplitStream<Socket>,
     address: String,
     /// Takes the exit.
-    report: Option<oneshot::Sender<RemoteExit>>,
+    report: Option<oneshot::Sender<i32>>,
 }
 
 impl SocketOutput {
@@ -160,10 +152,10 @@ impl SocketOutput {
                 Ok(Some(if is_stderr { ProcessItem::Stderr(bytes) } else { ProcessItem::Stdout(bytes) }))
             }
             Message::Text(json) => match parse(&self.address, &json).map_err(ClientError::Remote)? {
-                ServerMessage::Exit { code, error } => {
+                ServerMessage::Exit { code, .. } => {
                     if let Some(report) = self.report.take() {
                         // Nobody may wait for it: that of `exec` is the item's.
-                        report.send(RemoteExit { code, error }).ok();
+                        report.send(code).ok();
                     }
                     Ok(Some(ProcessItem::Exited(code)))
                 }
