@@ -12,7 +12,7 @@ use crate::http::idempotency::KeysInUse;
 use crate::http::rate_limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::operations::LiveOperations;
-use crate::settings::Limits;
+use crate::settings::{DescribeHost, Limits};
 use crate::token_use::TokensUsed;
 use crate::turns::Turns;
 
@@ -34,6 +34,7 @@ struct Inner {
     limits: RateLimits,
     keys_in_use: KeysInUse,
     metrics: Metrics,
+    describe_host: DescribeHost,
     tasks: TaskTracker,
     end: CancellationToken,
 }
@@ -45,6 +46,7 @@ impl App {
         database: Database,
         allowed_hosts: Vec<String>,
         limits: &Limits,
+        describe_host: DescribeHost,
     ) -> Self {
         let inner = Inner {
             engine,
@@ -57,6 +59,7 @@ impl App {
             limits: RateLimits::new(limits),
             keys_in_use: KeysInUse::default(),
             metrics: Metrics::new(),
+            describe_host,
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
         };
@@ -111,6 +114,11 @@ impl App {
     /// The figures.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// Describes the host.
+    pub(crate) fn describe_host(&self) -> serde_json::Value {
+        (self.inner.describe_host)(&self.inner.engine)
     }
 
     /// Cancelled when the manager ends.

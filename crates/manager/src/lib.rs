@@ -37,7 +37,7 @@ use std::time::Duration;
 pub(crate) use app::App;
 pub use database::Address;
 pub use serve::{DEFAULT_LISTEN, ServeError, Started, api_document, serve};
-pub use settings::{Limits, Settings, Tls};
+pub use settings::{DescribeHost, Limits, Settings, Tls};
 
 /// Pause before a database that failed is tried again.
 const DATABASE_RETRY_DELAY: Duration = Duration::from_secs(1);

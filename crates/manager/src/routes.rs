@@ -9,6 +9,7 @@ mod machines;
 mod metrics;
 mod operations;
 mod quotas;
+mod records;
 mod tokens;
 mod users;
 
@@ -23,6 +24,7 @@ pub(crate) fn all(app: &App) -> Routes {
     Routes::new(app)
         .merge(about::routes(app))
         .merge(quotas::routes(app))
+        .nest("/v1/records", records::routes(app))
         .merge(docs::routes(app))
         .merge(metrics::routes(app))
         .nest("/v1/vms", machines::routes(app))

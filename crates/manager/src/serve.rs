@@ -87,7 +87,8 @@ pub async fn serve(
     let certificate = settings.tls.clone().map(Certificate::read).transpose()?;
     let listeners = listen(&settings).await?;
     let database = Database::open(&settings.database).await?;
-    let app = App::new(engine, database, settings.allowed_hosts.clone(), &settings.limits);
+    let app =
+        App::new(engine, database, settings.allowed_hosts.clone(), &settings.limits, settings.describe_host);
     let first_token = first_token(&app).await?;
     recover(&app).await?;
     let watcher = app.engine().registry().watch();
@@ -137,7 +138,7 @@ async fn finish(app: &App, mut serving: JoinSet<()>) {
 pub async fn api_document(engine: Engine) -> Result<String, ServeError> {
     let dir = tempfile::tempdir().map_err(|source| ServeError::Io { step: "make a directory", source })?;
     let database = Database::open(&crate::Address::Sqlite(dir.path().join("empty.db"))).await?;
-    let app = App::new(engine, database, Vec::new(), &Limits::default());
+    let app = App::new(engine, database, Vec::new(), &Limits::default(), |_| serde_json::Value::Null);
     // Strings, numbers and maps of them: serialization cannot fail.
     let text = document(&app).to_pretty_json().unwrap_or_default();
     app.database().close().await;

@@ -4,7 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mimeo_engine::Engine;
+
 use crate::database::Address;
+
+/// Describes the host, for the command line: what `mimeo version` and `mimeo info` show of it.
+pub type DescribeHost = fn(&Engine) -> serde_json::Value;
 
 /// How a manager is started.
 #[derive(Debug, Clone)]
@@ -25,6 +30,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long events are kept; forever if absent.
     pub keep_events: Option<Duration>,
+    /// Describes the host.
+    pub describe_host: DescribeHost,
 }
 
 /// What clients may use.

@@ -97,7 +97,7 @@ impl Backend for RemoteBackend {
     }
 
     async fn machines(&self) -> Result<Vec<Found>, CliError> {
-        let records: Vec<MachineRecord> = self.http.items("/v1/containers?view=record").await?;
+        let records: Vec<MachineRecord> = self.http.items("/v1/records/machines?limit=1000").await?;
         Ok(records.into_iter().map(Found::from).collect())
     }
 
@@ -110,7 +110,7 @@ impl Backend for RemoteBackend {
         if word.is_empty() {
             return Err(none());
         }
-        match self.http.item::<MachineRecord>(&format!("/v1/containers/{}?view=record", encode(word))).await {
+        match self.http.item::<MachineRecord>(&format!("/v1/records/machines/{}", encode(word))).await {
             Ok(record) => Ok(record.into()),
             Err(error) if is_gone(&error) => Err(none()),
             Err(error) => Err(FindFailure::Other(error.into())),
@@ -270,12 +270,12 @@ impl Backend for RemoteBackend {
     }
 
     async fn images(&self) -> Result<Listing, CliError> {
-        let images = self.http.items("/v1/images?view=record").await?;
+        let images = self.http.items("/v1/records/images").await?;
         Ok(Listing { images, ..Listing::default() })
     }
 
     async fn inspect_image(&self, text: &str) -> Result<Option<Inspection>, CliError> {
-        match self.http.item(&format!("/v1/images/{}?view=record", encode(text))).await {
+        match self.http.item(&format!("/v1/records/images/{}", encode(text))).await {
             Ok(inspection) => Ok(Some(inspection)),
             Err(error) if matches!(error.code(), Some("not-found" | "image-not-found")) => Ok(None),
             Err(error) => Err(error.into()),
@@ -298,11 +298,11 @@ impl Backend for RemoteBackend {
     }
 
     async fn snapshots(&self) -> Result<Vec<Manifest>, CliError> {
-        Ok(self.http.items("/v1/snapshots?view=record").await?)
+        Ok(self.http.items("/v1/records/snapshots").await?)
     }
 
     async fn find_snapshot(&self, word: &str) -> Result<Manifest, CliError> {
-        Ok(self.http.item(&format!("/v1/snapshots/{}?view=record", encode(word))).await?)
+        Ok(self.http.item(&format!("/v1/records/snapshots/{}", encode(word))).await?)
     }
 
     async fn snapshot_servers(&self) -> Result<Vec<ServeRecord>, CliError> {
@@ -376,7 +376,7 @@ struct HostInfo {
 
 impl RemoteBackend {
     async fn host_info(&self) -> Result<HostInfo, RemoteError> {
-        self.http.item("/v1/host").await
+        self.http.item("/v1/records/host").await
     }
 }
 

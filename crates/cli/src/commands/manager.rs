@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use mimeo_engine::Engine;
 use mimeo_manager::{Address, DEFAULT_LISTEN, Limits, Settings, Started, Tls, serve};
+use serde_json::{Value, json};
 
+use crate::commands::system::info;
+use crate::commands::version;
 use crate::error::CliError;
 use crate::output;
 
@@ -77,7 +80,13 @@ fn settings(engine: &Engine, args: Args) -> Result<Settings, CliError> {
         allow_plain_http: args.allow_plain_http,
         limits,
         keep_events: (days > 0).then(|| Duration::from_secs(days * 24 * 3600)),
+        describe_host,
     })
+}
+
+/// What `version` and `info` show of this host. What cannot be found out is absent.
+fn describe_host(engine: &Engine) -> Value {
+    json!({ "version": version::local_fields(engine), "info": info::local_info(engine).ok() })
 }
 
 fn listen_address(text: &str) -> Result<Option<SocketAddr>, CliError> {

@@ -34,7 +34,8 @@ pub(super) async fn metrics(
     query.finish()?;
     let row = find(&app, &caller, &word).await?;
     let found = in_engine(&app, &row)?;
-    if !found.supervised {
+    // A supervisor that cleans up after its machine measures nothing any more.
+    if !found.supervised || !found.record.phase().is_live() {
         return Err(problems::refusal_problem(
             &found.record.name,
             mimeo_engine::machine::Refusal::NotRunning,
