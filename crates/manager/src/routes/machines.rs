@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::http::{Policy, Routes};
-pub(crate) use find::{find, in_engine, recorded};
+pub(crate) use find::{find, in_engine, recorded, running_in_engine};
 pub(crate) use list::owner;
 
 pub(super) fn routes(app: &App) -> Routes {

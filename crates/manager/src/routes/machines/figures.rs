@@ -11,7 +11,7 @@ use mimeo_manager_api::{
 };
 use tokio::time::timeout;
 
-use super::{find, in_engine};
+use super::{find, in_engine, running_in_engine};
 use crate::App;
 use crate::guest;
 use crate::http::query::Query;
@@ -33,15 +33,7 @@ pub(super) async fn metrics(
 ) -> Result<Json<Item<MachineMetrics>>> {
     query.finish()?;
     let row = find(&app, &caller, &word).await?;
-    let found = in_engine(&app, &row)?;
-    // A supervisor that cleans up after its machine measures nothing any more.
-    if !found.supervised || !found.record.phase().is_live() {
-        return Err(problems::refusal_problem(
-            &found.record.name,
-            mimeo_engine::machine::Refusal::NotRunning,
-        )
-        .into());
-    }
+    let found = running_in_engine(&app, &row)?;
     let guest = timeout(METRICS_TIMEOUT, guest_metrics(&app, &found)).await.ok().flatten();
     let record = found.record.clone();
     // Reading the memory map of a large VMM takes milliseconds.

@@ -69,3 +69,12 @@ fn missing(row: &MachineRow, code: &str) -> ApiError {
         }
     }
 }
+
+/// Finds the record of a machine that runs. One whose supervisor still cleans up after it does not.
+pub(crate) fn running_in_engine(app: &App, row: &MachineRow) -> Result<Found> {
+    let found = in_engine(app, row)?;
+    if found.supervised && found.record.phase().is_live() {
+        return Ok(found);
+    }
+    Err(ApiError::new(409, "machine-not-running", format!("the machine {:?} is not running", row.item.name)))
+}

@@ -12,7 +12,7 @@ use mimeo_manager_api::{
 };
 use serde_json::json;
 
-use super::{find, in_engine};
+use super::{find, running_in_engine};
 use crate::App;
 use crate::database::{EventDraft, MachineRow, TokenRow, resource};
 use crate::http::query::Query;
@@ -31,11 +31,7 @@ pub(super) async fn get(
 ) -> Result<Json<Item<GuestIp>>> {
     query.finish()?;
     let row = find(&app, &caller, &word).await?;
-    let found = in_engine(&app, &row)?;
-    if !found.supervised {
-        let detail = format!("the machine {:?} is not running", row.item.name);
-        return Err(ApiError::new(409, "machine-not-running", detail));
-    }
+    let found = running_in_engine(&app, &row)?;
     let record = &found.record;
     let begin = record.times.started.unwrap_or(record.times.created);
     let reported = app.database().guest_address(&row.item.id).await?;
