@@ -37,7 +37,7 @@ pub use registry::{LOGIN, Registry};
 pub use snapshots::{RetryDelay, Server, failure_record, flip_byte, stencil_failure_file};
 pub use terminal::Terminal;
 pub use wait::{signal, until};
-pub use web_socket::Socket;
+pub use web_socket::{Handshake, Socket};
 pub use world::{User, World, built_program, target};
 
 /// Runs one test body as root and as an ordinary user.

@@ -23,6 +23,9 @@ pub struct Socket {
     pub console: Vec<u8>,
 }
 
+/// The answer to a handshake.
+pub type Handshake = Response<Option<Vec<u8>>>;
+
 impl Socket {
     /// Opens a WebSocket with the client's token.
     #[must_use]
@@ -41,7 +44,7 @@ impl Socket {
         client: &Client,
         path: &str,
         headers: &[(&'static str, &str)],
-    ) -> Result<(Self, Response<Option<Vec<u8>>>), Box<Error>> {
+    ) -> Result<(Self, Handshake), Box<Error>> {
         let address = client.url().strip_prefix("http://").expect("HTTP");
         let mut request = format!("ws://{address}{path}").into_client_request().map_err(Box::new)?;
         for (name, value) in headers {
@@ -78,8 +81,8 @@ impl Socket {
         self.socket.send(Message::Binary(bytes.into())).expect("sent");
     }
 
-    /// Reads the next message; `None` when the manager has closed the WebSocket with `code`.
-    pub fn next(&mut self) -> Result<Message, u16> {
+    /// Reads the next message. When the manager has closed the WebSocket, the error is its code.
+    pub fn receive(&mut self) -> Result<Message, u16> {
         loop {
             match self.socket.read() {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
@@ -93,7 +96,7 @@ impl Socket {
     /// Reads the next text message; collects the data before it.
     pub fn message(&mut self) -> Value {
         loop {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("JSON"),
                 Ok(Message::Binary(bytes)) => self.collect(&bytes),
                 other => panic!("no text message: {other:?}: {:?}", self.text_output()),
@@ -104,7 +107,7 @@ impl Socket {
     /// Reads the next text message; collects the console's output before it.
     pub fn console_message(&mut self) -> Value {
         loop {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("JSON"),
                 Ok(Message::Binary(bytes)) => self.console.extend_from_slice(&bytes),
                 other => panic!("no text message: {other:?}"),
@@ -115,7 +118,7 @@ impl Socket {
     /// Reads data until standard output contains this text.
     pub fn read_until(&mut self, end: &str) {
         while !self.text_output().0.contains(end) {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Binary(bytes)) => self.collect(&bytes),
                 other => panic!("{end:?} is not printed: {other:?}: {:?}", self.text_output()),
             }
@@ -124,7 +127,7 @@ impl Socket {
 
     /// Reads the manager's close, and returns its code.
     pub fn closed(&mut self) -> u16 {
-        self.next().expect_err("no more messages")
+        self.receive().expect_err("no more messages")
     }
 
     /// The output as text.

@@ -29,7 +29,7 @@ pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
 pub(crate) use operations::{OperationFilter, OperationRow};
 pub(crate) use query_builder::QueryBuilder;
 pub use schema::OpenError;
-pub(crate) use tokens::{TokenRow, hash_of_secret};
+pub(crate) use tokens::TokenRow;
 pub(crate) use write::Write;
 
 use events::ChainEnd;

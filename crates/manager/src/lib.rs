@@ -35,7 +35,7 @@ mod turns;
 use std::time::Duration;
 
 pub(crate) use app::App;
-pub use database::Address;
+pub use database::{Address, AddressError, OpenError};
 pub use serve::{DEFAULT_LISTEN, ServeError, Started, api_document, serve};
 pub use settings::{DescribeHost, Limits, Settings, Tls};
 

@@ -17,8 +17,7 @@ use mimeo_volume::VolumeSpec;
 use serde_json::{Value, json};
 
 use super::{
-    clone_overrides, create_machine, machine_spec, needs_host_access, overrides_of_clone,
-    registry_credentials,
+    clone_overrides, create_machine, machine_spec, needs_host_access, registry_credentials,
 };
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -13,15 +13,10 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a client.
 const MAX_LENGTH: usize = 64;
 
-/// The id of a request.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) String);
-
 /// Gives each request its id, and logs the request.
-pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
+pub(crate) async fn assign(request: Request, next: Next) -> Response {
     let id = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_usable(id));
     let id = id.map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begin = std::time::Instant::now();
     let mut response = with_id(next.run(request).await, &id);
