@@ -13,6 +13,9 @@ use crate::Client;
 /// How long the manager may take to send the next message.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The manager's answer to a handshake.
+pub type Handshake = Response<Option<Vec<u8>>>;
+
 /// An open WebSocket.
 #[derive(Debug)]
 pub struct Socket {
@@ -41,7 +44,7 @@ impl Socket {
         client: &Client,
         path: &str,
         headers: &[(&'static str, &str)],
-    ) -> Result<(Self, Response<Option<Vec<u8>>>), Box<Error>> {
+    ) -> Result<(Self, Handshake), Box<Error>> {
         let address = client.url().strip_prefix("http://").expect("HTTP");
         let mut request = format!("ws://{address}{path}").into_client_request().map_err(Box::new)?;
         for (name, value) in headers {
@@ -78,8 +81,11 @@ impl Socket {
         self.socket.send(Message::Binary(bytes.into())).expect("sent");
     }
 
-    /// Reads the next message; `None` when the manager has closed the WebSocket with `code`.
-    pub fn next(&mut self) -> Result<Message, u16> {
+    /// Reads the next message.
+    ///
+    /// # Errors
+    /// The code with which the manager has closed the WebSocket.
+    pub fn receive(&mut self) -> Result<Message, u16> {
         loop {
             match self.socket.read() {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
@@ -93,7 +99,7 @@ impl Socket {
     /// Reads the next text message; collects the data before it.
     pub fn message(&mut self) -> Value {
         loop {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("JSON"),
                 Ok(Message::Binary(bytes)) => self.collect(&bytes),
                 other => panic!("no text message: {other:?}: {:?}", self.text_output()),
@@ -104,7 +110,7 @@ impl Socket {
     /// Reads the next text message; collects the console's output before it.
     pub fn console_message(&mut self) -> Value {
         loop {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("JSON"),
                 Ok(Message::Binary(bytes)) => self.console.extend_from_slice(&bytes),
                 other => panic!("no text message: {other:?}"),
@@ -115,7 +121,7 @@ impl Socket {
     /// Reads data until standard output contains this text.
     pub fn read_until(&mut self, end: &str) {
         while !self.text_output().0.contains(end) {
-            match self.next() {
+            match self.receive() {
                 Ok(Message::Binary(bytes)) => self.collect(&bytes),
                 other => panic!("{end:?} is not printed: {other:?}: {:?}", self.text_output()),
             }
@@ -124,7 +130,7 @@ impl Socket {
 
     /// Reads the manager's close, and returns its code.
     pub fn closed(&mut self) -> u16 {
-        self.next().expect_err("no more messages")
+        self.receive().expect_err("no more messages")
     }
 
     /// The output as text.
