@@ -13,6 +13,9 @@ use crate::Client;
 /// How long the manager may take to send the next message.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The manager's answer to a handshake.
+pub type Handshake = Response<Option<Vec<u8>>>;
+
 /// An open WebSocket.
 #[derive(Debug)]
 pub struct Socket {
@@ -81,7 +84,10 @@ impl Socket {
         self.socket.send(Message::Binary(bytes.into())).expect("sent");
     }
 
-    /// Reads the next message. When the manager has closed the WebSocket, the error is its code.
+    /// Reads the next message.
+    ///
+    /// # Errors
+    /// The code with which the manager has closed the WebSocket.
     pub fn receive(&mut self) -> Result<Message, u16> {
         loop {
             match self.socket.read() {
