@@ -5,7 +5,7 @@ mod accepted;
 mod docs;
 mod events;
 mod exec;
-mod machines;
+pub(crate) mod machines;
 mod metrics;
 mod operations;
 mod quotas;

@@ -164,7 +164,10 @@ fn what_callers_do_in_machines_is_recorded() {
     let id = machine["id"].as_str().expect("an id");
     let command = json!({ "command": ["echo", "secret"], "env": { "PASSWORD": "secret" } });
     admin.post("/v1/vms/web/exec", &command).ok(200);
+    let _files = admin.get("/v1/vms/web/files/list?path=/etc").ok(200);
     let events = list(&admin, &format!("resource={id}"));
+    let files = events.iter().find(|event| event["kind"] == "machine.files").expect("an event");
+    assert_eq!(files["data"], json!({ "name": "web", "method": "GET", "path": "/etc" }), "{files}");
     let exec = events.iter().find(|event| event["kind"] == "machine.exec").expect("an event");
     assert_eq!((&exec["actor"], &exec["data"]["program"]), (&json!("admin"), &json!("echo")), "{exec}");
     assert!(!json!(events).to_string().contains("secret"), "{events:?}");

@@ -18,7 +18,7 @@ pub(crate) struct TokenRow {
 }
 
 /// The digest by which a token is found.
-pub(crate) fn hash_of_secret(secret: &str) -> String {
+fn hash_of_secret(secret: &str) -> String {
     events::hex(&Sha256::digest(secret))
 }
 

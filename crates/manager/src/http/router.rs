@@ -11,6 +11,7 @@ use super::guard::{guard, run_to_end};
 use super::idempotency::replay;
 use super::policy::Policy;
 use crate::App;
+use crate::audit::record_access;
 
 /// The name of the security scheme in the API's document.
 pub(super) const BEARER: &str = "token";
@@ -37,6 +38,7 @@ impl Routes {
         // Commands and files end with their clients; what is recorded is done.
         let methods = match policy {
             Policy::Write | Policy::Admin => methods.route_layer(from_fn(run_to_end)),
+            Policy::Exec => methods.route_layer(from_fn_with_state(self.app.clone(), record_access)),
             _ => methods,
         };
         let methods = methods.route_layer(from_fn_with_state((self.app.clone(), policy), authorize));

@@ -113,3 +113,17 @@ fn a_request_is_carried_out_once_whatever_happens_to_its_client() {
     manager.end();
     world.assert_empty();
 }
+
+#[test]
+fn the_secret_of_a_machine_is_not_kept() {
+    let world = World::cold(User::Ordinary);
+    let manager = Manager::start(&world, &[]);
+    let admin = manager.admin();
+    let request = json!({ "name": "web", "image": world.busybox(), "start": false });
+    let _machine = admin.post("/v1/vms?wait=60", &request).ok(201);
+    post(&admin, "/v1/vms/web/token", "k", &json!({})).ok(201);
+    post(&admin, "/v1/vms/web/token", "k", &json!({})).problem(409, "idempotency-answer-not-kept");
+    admin.delete("/v1/vms/web?wait=60").ok(200);
+    manager.end();
+    world.assert_empty();
+}

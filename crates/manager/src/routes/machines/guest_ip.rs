@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use mimeo_engine::machine::Record;
@@ -139,7 +139,11 @@ pub(super) async fn token(
     let actor = &caller.name;
     write.event(EventDraft { kind: "machine.token_created", actor, owner, resource, data }).await?;
     write.commit().await?;
-    Ok((StatusCode::CREATED, Json(CreatedToken { item, secret })).into_response())
+    // Whoever stores answers must not store this one.
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    let mut response = (headers, Json(CreatedToken { item, secret })).into_response();
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
 }
 
 /// The user whose token it is: the machine's owner. A machine that was made without the manager has none.
