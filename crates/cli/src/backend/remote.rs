@@ -238,8 +238,7 @@ impl Backend for RemoteBackend {
 
     async fn attach(&self, machine: &Found, request: AttachRequest) -> Result<Attached, CliError> {
         let (rows, columns) = request.size.map(|size| (size.rows, size.cols)).unzip();
-        let attach = api::stream::AttachRequest { stdin: request.stdin, rows, columns };
-        let message = StartAttached { request: attach, start: request.start };
+        let message = StartAttached { stdin: request.stdin, start: request.start, rows, columns };
         let opened = socket::open(&self.http, &format!("{}/attach", path_of(machine)), &message).await;
         let socket::RemoteProcess { stream, exit, .. } = opened.map_err(start_error)?;
         let end = run::RemoteEnd { remote: self.clone(), machine: machine.clone(), exit: Some(exit) };

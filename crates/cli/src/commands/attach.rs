@@ -63,11 +63,27 @@ pub(crate) async fn run(host: &Host, args: Args) -> Result<i32, CliError> {
 
 /// Attaches this process's streams to a machine's container.
 pub(crate) async fn attach(host: &Host, found: &Found, options: AttachOptions) -> Result<i32, CliError> {
+    let attached = open(host, found, &options).await?;
+    forward(found, attached, options).await
+}
+
+/// Attaches to a machine's container, which is started first if the options say so.
+pub(crate) async fn open(host: &Host, found: &Found, options: &AttachOptions) -> Result<Attached, CliError> {
+    let spec = &found.record.spec;
+    let size = spec.tty.then(terminal::size);
+    let request = AttachRequest { stdin: options.stdin && spec.interactive, start: options.start, size };
+    host.attach(found, request).await
+}
+
+/// Forwards this process's streams until the machine exits, or the user detaches.
+pub(crate) async fn forward(
+    found: &Found,
+    attached: Attached,
+    options: AttachOptions,
+) -> Result<i32, CliError> {
     let spec = &found.record.spec;
     let interactive = options.stdin && spec.interactive;
-    let size = spec.tty.then(terminal::size);
-    let request = AttachRequest { stdin: interactive, start: options.start, size };
-    let Attached { stream, mut end } = host.attach(found, request).await?;
+    let Attached { stream, mut end } = attached;
     let size = if spec.tty { Some(watch_size()?) } else { None };
     let raw = if spec.tty && interactive { RawTerminal::enter()? } else { None };
     let AttachOptions { detach_keys, keep_signals, output, .. } = options;

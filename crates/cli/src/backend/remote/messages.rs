@@ -10,10 +10,11 @@ use crate::resource_usage::Source;
 /// What a client attaches to, and whether the machine is started first: its output waits for this client.
 #[derive(Debug, Serialize)]
 pub(super) struct StartAttached {
-    #[serde(flatten)]
-    pub(super) request: mimeo_manager_api::stream::AttachRequest,
+    pub(super) stdin: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) start: bool,
+    pub(super) rows: Option<u16>,
+    pub(super) columns: Option<u16>,
 }
 
 /// What a machine uses.

@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use super::http::Outcome;
 use super::{RemoteBackend, start_error};
 use crate::backend::{AttachedEnd, Backend, Creation, Host};
-use crate::commands::attach::{AttachOptions, attach};
+use crate::commands::attach::{self, AttachOptions};
 use crate::commands::run::{RunRequest, warn_about_terminal};
 use crate::error::CliError;
+use crate::interruption::Interruption;
 use crate::output;
 use crate::view::bare_id;
 
@@ -49,12 +50,23 @@ pub(super) async fn run(remote: &RemoteBackend, host: &Host, request: RunRequest
 async fn start_attached(host: &Host, id: &MachineId, options: AttachOptions) -> Result<i32, CliError> {
     let gone = || CliError::usage(format!("machine {} was removed", id.short()));
     let machine = host.read(id).await?.ok_or_else(gone)?;
-    let ended = attach(host, &machine, AttachOptions { start: true, ..options }).await;
-    if ended.is_err() && host.read(id).await?.is_some_and(|machine| machine.record.times.started.is_none()) {
-        // As on this host: nothing is left of a machine that did not start.
-        host.remove(&machine, true, None).await?;
+    let options = AttachOptions { start: true, ..options };
+    let mut interruption = Interruption::listen();
+    let opened = tokio::select! {
+        opened = attach::open(host, &machine, &options) => opened,
+        signal = interruption.received() => {
+            host.remove(&machine, true, None).await?;
+            return Ok(128 + signal);
+        }
+    };
+    match opened {
+        Ok(attached) => attach::forward(&machine, attached, options).await,
+        Err(error) => {
+            // As on this host: nothing is left of a machine that did not start.
+            host.remove(&machine, true, None).await?;
+            Err(error)
+        }
     }
-    ended
 }
 
 /// Creates a machine, and starts it if requested. A signal cancels that.
