@@ -37,7 +37,7 @@ pub use run::{
     RunRequest, Starting, begin_create, begin_run, begin_run_with, create, run, start_observed,
     start_reserved,
 };
-pub use snapshot::snapshot;
+pub use snapshot::{snapshot, snapshot_as};
 pub use start::start;
 pub use stop::{StopOptions, stop};
 pub use volume::{remove_volume, volume_users};

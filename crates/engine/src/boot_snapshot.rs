@@ -5,6 +5,7 @@
 //! guest has its own disks in their place, of which it has not read anything yet.
 
 mod build;
+mod rebuild;
 mod restore;
 mod warm_up;
 
@@ -31,6 +32,7 @@ use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy};
 use crate::{Engine, agent, background, driver, network};
+pub use rebuild::{machine_for, rebuild};
 
 /// Guest memory from which a boot is noticeably slow: with 8 GiB, its snapshot takes ten seconds under emulation.
 const LARGE_MEMORY_MIB: u32 = 4096;
@@ -349,7 +351,8 @@ async fn lock(path: PathBuf) -> Result<File, StageError> {
 
 /// Whether `run` may still restore from this snapshot: it is not retired, and has the agent and the kernel that are in
 /// use now.
-pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
+#[must_use]
+pub fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
     if engine.snapshots().is_retired(&snapshot.manifest.id) {
         return false;
     }
