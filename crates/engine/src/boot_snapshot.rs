@@ -25,7 +25,7 @@ use crate::cause::chain;
 use crate::exclusive::lock_exclusive;
 use crate::failures::{Failure, FailureKind, Failures, RetryState};
 use crate::io_error::IoContext;
-use crate::launch_request::Retry;
+use crate::launch_request::{Retry, StartFailureKind};
 use crate::launch_spec::{requires, shape};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::snapshot::{self, Snapshot};
@@ -63,6 +63,16 @@ pub enum BootSnapshotError {
 }
 
 impl BootSnapshotError {
+    /// Returns what kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StartFailureKind {
+        match self {
+            Self::NoSnapshots { .. } => StartFailureKind::Unsupported,
+            Self::FailedRecently { .. } | Self::RetryPending { .. } => StartFailureKind::Other,
+            Self::Stage(error) => error.kind(),
+        }
+    }
+
     /// Whether KVM failed its first guest: the next start does without KVM.
     fn is_kvm(&self) -> bool {
         matches!(self, Self::Stage(StageError::Kvm { .. }))

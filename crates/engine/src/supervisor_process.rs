@@ -92,9 +92,7 @@ impl SpawnError {
     pub(crate) fn into_failure(self) -> StartFailure {
         match self {
             Self::Failed(failure) => *failure,
-            other => {
-                StartFailure { kind: other.kind(), ..StartFailure::from_message(chain(&other)) }
-            }
+            other => StartFailure { kind: other.kind(), ..StartFailure::from_message(chain(&other)) },
         }
     }
 }

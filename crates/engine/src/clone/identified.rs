@@ -129,11 +129,7 @@ impl Identified {
     }
 
     /// Publishes the ports, unless that is done, and thaws the workload.
-    pub(crate) async fn thaw(
-        self,
-        engine: &Engine,
-        release: Release,
-    ) -> Result<Running, StartError> {
+    pub(crate) async fn thaw(self, engine: &Engine, release: Release) -> Result<Running, StartError> {
         let Self { mut restored, link, container, published } = self;
         let seconds = restored.planned.claim.record.spec.start_timeout;
         let resuming = resume_workload(engine, &mut restored, &link, release, published);
