@@ -27,7 +27,7 @@ pub use clone::clone;
 pub use edit::edit;
 pub use error::ActError;
 pub use exec::{CapturedOutput, ExecOutcome, ExecProcess, ExecRequest, exec};
-pub use fork::{ForkError, ForkRequest, Forked, fork};
+pub use fork::{ForkError, ForkRequest, Forked, forget_fork, fork};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use remove::{remove, remove_unreadable};

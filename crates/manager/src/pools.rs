@@ -237,14 +237,12 @@ pub(crate) async fn item(app: &App, snapshot: &SnapshotId, size: u32) -> Pool {
 }
 
 async fn count_ready(app: &App, server: &ServeRecord) -> u32 {
-    let (registry, id) = (app.engine().registry(), server.id.clone());
-    let count = blocking(move || {
-        let machines = registry.list().unwrap_or_default();
-        let is_ready = |found: &&mimeo_engine::Found| {
-            let record = &found.record;
-            found.supervised && record.waiting && record.serve.as_ref().is_some_and(|serve| serve.id == id)
-        };
-        machines.iter().filter(is_ready).count()
-    });
-    u32::try_from(count.await).unwrap_or(u32::MAX)
+    match snapshot_server::reserve(server, 0).await {
+        Ok(reservation) => u32::try_from(reservation.remaining).unwrap_or(u32::MAX),
+        Err(error) => {
+            tracing::info!(component = "pools", error = chain(&error), "cannot ask a pool");
+            app.pools().wake();
+            0
+        }
+    }
 }

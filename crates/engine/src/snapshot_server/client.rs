@@ -56,11 +56,13 @@ pub async fn start_clones(
 pub struct Reservation {
     /// The ids of the clones.
     pub ids: Vec<MachineId>,
+    /// How many more clones are ready in the pool.
+    pub remaining: usize,
     stream: Stream,
     _link: Link,
 }
 
-/// Reserves up to `count` clones that wait in the server's pool.
+/// Reserves up to `count` clones that are ready in the server's pool.
 ///
 /// # Errors
 /// When the server cannot be reached, or does not release its clones.
@@ -68,7 +70,7 @@ pub async fn reserve(serve: &ServeRecord, count: usize) -> Result<Reservation, S
     let link = connect(serve).await?;
     let mut stream = link.open(&ServeRequest::Reserve { count })?;
     match stream.receiver.message().await? {
-        ServeReply::Reserved { ids } => Ok(Reservation { ids, stream, _link: link }),
+        ServeReply::Reserved { ids, remaining } => Ok(Reservation { ids, remaining, stream, _link: link }),
         ServeReply::Refused { message, .. } => Err(ServeClientError::Refused { message }),
         ServeReply::Cloned { .. } => Err(unexpected()),
     }

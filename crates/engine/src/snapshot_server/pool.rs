@@ -88,6 +88,11 @@ impl Pool {
         self.ready.pop_front()
     }
 
+    /// How many clones can be taken.
+    pub(super) fn count_ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Adds the next clone that was started. Does not return while none is being started;
     /// cancellation-safe.
     pub(super) async fn step(&mut self) {

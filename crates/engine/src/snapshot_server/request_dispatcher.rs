@@ -79,6 +79,8 @@ pub(super) enum ServeReply {
     Reserved {
         /// Their ids.
         ids: Vec<MachineId>,
+        /// How many more are ready.
+        remaining: usize,
     },
 }
 
@@ -173,7 +175,7 @@ impl RequestDispatcher {
         }
         let clones: Vec<_> = (0..count).map_while(|_| self.pool.take_ready()).collect();
         let ids = clones.iter().filter_map(|clone| MachineId::try_from(clone.id.clone()).ok()).collect();
-        stream.sender.message(&ServeReply::Reserved { ids });
+        stream.sender.message(&ServeReply::Reserved { ids, remaining: self.pool.count_ready() });
         self.clones.spawn(reserved::release_on_request(clones, stream, self.end.subscribe()));
         self.pool.fill(&self.engine);
     }

@@ -4,7 +4,7 @@ use mimeo_engine::act::SpawnError;
 use mimeo_manager_api::{CloneResult, CloneResults, Failure, Problem};
 
 use super::LiveOperation;
-use super::finish::store;
+use super::finish::{Outcome, store};
 use crate::App;
 use crate::chain::chain;
 use crate::database::DatabaseError;
@@ -60,8 +60,9 @@ fn to_json(results: &CloneResults) -> serde_json::Value {
     serde_json::to_value(results).unwrap_or_default()
 }
 
-/// Records what has become of these clones. Tries again while the database is unavailable.
-pub(super) async fn record(app: &App, live: &LiveOperation, ends: &[(String, CloneEnd)]) {
+/// Records what has become of these clones. Tries again while the database is unavailable; returns false if the manager ends
+/// meanwhile. The next one takes the operation up again, and finds the clones.
+pub(super) async fn record(app: &App, live: &LiveOperation, ends: &[(String, CloneEnd)]) -> bool {
     while let Err(error) = try_record(app, live, ends).await {
         tracing::error!(
             component = "operations",
@@ -70,10 +71,10 @@ pub(super) async fn record(app: &App, live: &LiveOperation, ends: &[(String, Clo
         );
         tokio::select! {
             () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => {}
-            // The next manager takes the operation up again, and finds the clones.
-            () = app.end().cancelled() => return,
+            () = app.end().cancelled() => return false,
         }
     }
+    true
 }
 
 async fn try_record(
@@ -110,6 +111,22 @@ async fn try_record(
     operation.result = Some(result);
     write.store_operation(&operation).await?;
     write.commit().await
+}
+
+/// The outcome of an operation whose clones are recorded: it has failed if no clone runs.
+pub(super) fn outcome(live: &LiveOperation) -> Outcome {
+    let results = results(live);
+    if !pending(&results).is_empty() {
+        // The manager ended before it could record them.
+        return Outcome::Interrupted;
+    }
+    if results.clones.iter().any(|clone| clone.machine.is_some()) {
+        return Outcome::Succeeded;
+    }
+    match results.clones.into_iter().find_map(|clone| clone.problem) {
+        Some(problem) => Outcome::Failed(problem, None),
+        None => Outcome::Cancelled,
+    }
 }
 
 /// Shows how long a fork has paused its source.

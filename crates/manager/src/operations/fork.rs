@@ -12,7 +12,6 @@ use super::clones::{self, CloneEnd};
 use super::finish::Outcome;
 use super::{LiveOperation, clone, lifecycle};
 use crate::App;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 use crate::problems;
 
@@ -22,24 +21,40 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Starts the clones whose rows exist. The operation's id is the key of the fork: one that an earlier manager has carried out
 /// is not repeated.
 pub(super) async fn fork(app: &App, live: &LiveOperation, source: &str, machines: Vec<String>) -> Outcome {
-    let overrides = match all_overrides(app, &machines).await {
-        Ok(overrides) => overrides,
-        Err(problem) => return give_up(app, live, &machines, problem).await,
-    };
-    let forked = tokio::select! {
-        forked = fork_once(app, live, source, overrides) => forked,
-        () = app.end().cancelled() => return Outcome::Interrupted,
-    };
-    match forked {
-        Ok(forked) => {
-            clones::show_pause(live, forked.pause_micros);
-            let outcomes = forked.clones.into_iter().map(|clone| clone.outcome.map(drop));
-            let ends: Vec<_> = machines.into_iter().zip(outcomes.map(CloneEnd::from)).collect();
-            clones::record(app, live, &ends).await;
-            Outcome::Succeeded
-        }
-        Err(problem) => give_up(app, live, &machines, problem).await,
+    let key = live.snapshot().id;
+    if clones::pending(&clones::results(live)).is_empty() {
+        // An earlier manager has carried it out.
+        act::forget_fork(app.engine(), &key);
+        return clones::outcome(live);
     }
+    let forked = match all_overrides(app, &machines).await {
+        Ok(overrides) => tokio::select! {
+            forked = fork_once(app, live, source, overrides) => forked,
+            () = app.end().cancelled() => return Outcome::Interrupted,
+        },
+        Err(problem) => Err(problem),
+    };
+    let ends = match forked {
+        Ok(forked) => ends(live, machines, forked),
+        Err(problem) => undone(machines, &problem),
+    };
+    if clones::record(app, live, &ends).await {
+        act::forget_fork(app.engine(), &key);
+    }
+    clones::outcome(live)
+}
+
+fn ends(live: &LiveOperation, machines: Vec<String>, forked: Forked) -> Vec<(String, CloneEnd)> {
+    clones::show_pause(live, forked.pause_micros);
+    let outcomes = forked.clones.into_iter().map(|clone| clone.outcome.map(drop));
+    machines.into_iter().zip(outcomes.map(CloneEnd::from)).collect()
+}
+
+/// There are no clones.
+fn undone(machines: Vec<String>, problem: &Problem) -> Vec<(String, CloneEnd)> {
+    let reason = format!("the fork failed: {problem}");
+    let end = |machine| (machine, CloneEnd::Undone(problem.clone(), reason.clone()));
+    machines.into_iter().map(end).collect()
 }
 
 async fn all_overrides(app: &App, machines: &[String]) -> Result<Vec<CloneOverrides>, Problem> {
@@ -72,14 +87,4 @@ async fn fork_once(
             done => return done.map_err(|error| problems::fork_problem(&error)),
         }
     }
-}
-
-/// Records that there are no clones.
-async fn give_up(app: &App, live: &LiveOperation, machines: &[String], problem: Problem) -> Outcome {
-    let reason = format!("the fork failed: {problem}");
-    let end = |machine: &String| (machine.clone(), CloneEnd::Undone(problem.clone(), reason.clone()));
-    let ends: Vec<_> = machines.iter().map(end).collect();
-    clones::record(app, live, &ends).await;
-    tracing::info!(component = "operations", error = chain(&problem), "a fork failed");
-    Outcome::Failed(problem, None)
 }

@@ -39,9 +39,11 @@ pub(super) async fn instantiate(
         show_progress(live);
         tokio::select! {
             done = tasks.join_next() => match done {
-                Some(Ok(end)) => clones::record(app, live, &[end]).await,
+                Some(Ok(end)) => {
+                    clones::record(app, live, &[end]).await;
+                }
                 Some(Err(error)) => tracing::error!(component = "operations", %error, "the start of a clone failed"),
-                None => return outcome(live),
+                None => return clones::outcome(live),
             },
             () = live.cancel.cancelled() => {
                 tasks.shutdown().await;
@@ -126,18 +128,6 @@ fn show_progress(live: &LiveOperation) {
     let done = total - clones::pending(&results).len();
     let unit = "machines".to_owned();
     live.progress("clone", Progress { done: done as u64, total: Some(total as u64), unit });
-}
-
-/// The operation has failed if no clone runs.
-fn outcome(live: &LiveOperation) -> Outcome {
-    let clones = clones::results(live).clones;
-    if clones.iter().any(|clone| clone.machine.is_some()) {
-        return Outcome::Succeeded;
-    }
-    match clones.into_iter().find_map(|clone| clone.problem) {
-        Some(problem) => Outcome::Failed(problem, None),
-        None => Outcome::Cancelled,
-    }
 }
 
 /// Removes the clones that were started, and waits until those that were being started are undone.

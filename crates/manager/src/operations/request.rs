@@ -103,14 +103,6 @@ impl OperationRequest {
         }
     }
 
-    /// The clones that it starts.
-    pub(crate) fn clones(&self) -> &[String] {
-        match self {
-            Self::Instantiate { machines } | Self::Fork { machines } => machines,
-            _ => &[],
-        }
-    }
-
     /// Whether DELETE cancels it, with everything undone.
     pub(crate) fn may_cancel(&self) -> bool {
         matches!(
