@@ -28,7 +28,7 @@ pub use clone::clone;
 pub use edit::edit;
 pub use error::ActError;
 pub use exec::{CapturedOutput, ExecOutcome, ExecProcess, ExecRequest, exec};
-pub use fork::{ForkError, ForkRequest, Forked, fork};
+pub use fork::{ForkError, ForkRequest, Forked, forget_fork, fork};
 pub use kill::kill;
 pub use pause::{pause, unpause};
 pub use publish::{publish, unpublish};
@@ -39,7 +39,7 @@ pub use run::{
     RunRequest, Starting, begin_create, begin_run, begin_run_with, create, run, start_observed,
     start_reserved,
 };
-pub use snapshot::snapshot;
+pub use snapshot::{snapshot, snapshot_as};
 pub use start::start;
 pub use stop::{StopOptions, stop};
 pub use volume::{remove_volume, volume_users};

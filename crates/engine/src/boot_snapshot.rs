@@ -5,6 +5,7 @@
 //! guest has its own disks in their place, of which it has not read anything yet.
 
 mod build;
+mod rebuild;
 mod restore;
 mod warm_up;
 
@@ -24,13 +25,14 @@ use crate::cause::chain;
 use crate::exclusive::lock_exclusive;
 use crate::failures::{Failure, FailureKind, Failures, RetryState};
 use crate::io_error::IoContext;
-use crate::launch_request::Retry;
+use crate::launch_request::{Retry, StartFailureKind};
 use crate::launch_spec::{requires, shape};
 use crate::machine::{MachineName, MachineSpec, NetworkMode, Requirements};
 use crate::snapshot::{self, Snapshot};
 use crate::stage::StageError;
 use crate::stencil::{self, BuildPolicy};
 use crate::{Engine, agent, background, driver, network};
+pub use rebuild::{machine_for, rebuild};
 
 /// Guest memory from which a boot is noticeably slow: with 8 GiB, its snapshot takes ten seconds under emulation.
 const LARGE_MEMORY_MIB: u32 = 4096;
@@ -61,6 +63,16 @@ pub enum BootSnapshotError {
 }
 
 impl BootSnapshotError {
+    /// Returns what kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StartFailureKind {
+        match self {
+            Self::NoSnapshots { .. } => StartFailureKind::Unsupported,
+            Self::FailedRecently { .. } | Self::RetryPending { .. } => StartFailureKind::Other,
+            Self::Stage(error) => error.kind(),
+        }
+    }
+
     /// Whether KVM failed its first guest: the next start does without KVM.
     fn is_kvm(&self) -> bool {
         matches!(self, Self::Stage(StageError::Kvm { .. }))
@@ -349,7 +361,8 @@ async fn lock(path: PathBuf) -> Result<File, StageError> {
 
 /// Whether `run` may still restore from this snapshot: it is not retired, and has the agent and the kernel that are in
 /// use now.
-pub(crate) fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
+#[must_use]
+pub fn is_current(engine: &Engine, snapshot: &Snapshot) -> bool {
     if engine.snapshots().is_retired(&snapshot.manifest.id) {
         return false;
     }

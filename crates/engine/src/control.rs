@@ -76,6 +76,9 @@ pub enum ControlRequest {
         tag: Option<MachineName>,
         /// The snapshot's kind.
         kind: Kind,
+        /// The snapshot's id; random if absent. A request with the id of a snapshot that exists is answered with it.
+        #[serde(default)]
+        id: Option<SnapshotId>,
     },
     /// Wait until the machine has exited. -> `exited`
     Wait,

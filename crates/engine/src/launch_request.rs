@@ -177,6 +177,9 @@ pub enum Release {
     /// Thaw the workload with these overrides.
     #[serde(rename = "as")]
     ProceedAs(CloneOverrides),
+    /// Thaw the workload with these overrides. The clone no longer belongs to its snapshot server, and does not end with it.
+    #[serde(rename = "alone")]
+    ProceedAlone(CloneOverrides),
 }
 
 /// A supervisor's report.

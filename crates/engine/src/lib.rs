@@ -61,6 +61,7 @@ pub use id::{Id, IdKind, MachineId, ParseIdError, SnapshotId};
 pub use io_error::IoError;
 pub use machine::{Exit, FindError, Found, MachineName, MachineSpec, Record, Registry, Selector, State};
 pub use own_program::own_program;
+pub use stage::pull_failure_kind;
 pub use supervisor::{Attachment, OutputFailure, SupervisorError, supervise, supervise_clone};
 pub use supervisor_process::{Cloned, SpawnError, StartProgress};
 pub use sweep::{Swept, sweep, sweep_machine};

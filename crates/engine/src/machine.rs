@@ -1,5 +1,6 @@
 //! What defines a machine: its spec, its record on disk, its states, and the registry of all machines.
 
+mod boot_configuration;
 mod changes;
 mod claim;
 mod container_options;
@@ -20,6 +21,7 @@ mod volume_mount;
 mod watch;
 
 pub use crate::id::MachineId;
+pub use boot_configuration::BootConfiguration;
 pub use changes::Changes;
 pub use claim::{Claim, ClaimError};
 pub use container_options::ContainerOptions;

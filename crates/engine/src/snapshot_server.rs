@@ -2,13 +2,16 @@
 //! and ends its clones when it ends.
 //!
 //! The supervisors of its clones read a pipe from the server. The kernel closes the pipe however the server
-//! ends; the supervisors then end their machines and clean up.
+//! ends; the supervisors then end their machines and clean up. A server that releases its clones keeps only those that
+//! wait in its pool: the others run on when it ends.
 
 mod client;
+mod options;
 mod page_server;
 mod pool;
 mod record;
 mod request_dispatcher;
+mod reserved;
 mod served_clone;
 
 use std::time::Duration;
@@ -24,7 +27,8 @@ use crate::id::SnapshotId;
 use crate::io_error::IoContext;
 use crate::snapshot::{self, LoadError, Snapshot, StoreError};
 use crate::{Engine, driver, working_set};
-pub use client::{ServeClientError, start_clones};
+pub use client::{Reservation, ServeClientError, reserve, start_clones};
+pub use options::ServeOptions;
 use page_server::SharedPageServer;
 use pool::Pool;
 pub(crate) use record::sweep;
@@ -45,11 +49,14 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 pub async fn serve(
     engine: &Engine,
     snapshot: &Snapshot,
-    pool: usize,
-    pager: bool,
+    options: ServeOptions,
     started: impl FnOnce(&ServeRecord),
 ) -> Result<(), ServeError> {
     let store = engine.snapshots();
+    let ServeOptions { pool, pager, releases_clones } = options;
+    if pager && releases_clones {
+        return Err(ServeError::PagerReleases);
+    }
     if snapshot.manifest.machine.is_none() {
         return Err(LoadError::BootSnapshot.into());
     }
@@ -63,7 +70,7 @@ pub async fn serve(
     }
     snapshot::verify(&store, snapshot)?;
     let memory = snapshot::flatten_memory(&store, snapshot)?;
-    let claim = ServeClaim::create(engine, snapshot, pool)?;
+    let claim = ServeClaim::create(engine, snapshot, pool, releases_clones)?;
     let page_server = pager.then(|| {
         let working_set_file = working_set::record_path(&store, &snapshot.manifest.id);
         SharedPageServer::new(

@@ -2,6 +2,8 @@
 
 mod kind;
 
+pub use kind::pull_failure_kind;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

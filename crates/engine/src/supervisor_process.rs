@@ -79,6 +79,24 @@ impl SpawnError {
     }
 }
 
+impl SpawnError {
+    /// The error of a failure that another process reports.
+    pub(crate) fn from_failure(failure: Box<StartFailure>) -> Self {
+        match failure.kind {
+            StartFailureKind::SupervisorGone => Self::Gone,
+            _ => Self::Failed(failure),
+        }
+    }
+
+    /// The failure as a supervisor reports it.
+    pub(crate) fn into_failure(self) -> StartFailure {
+        match self {
+            Self::Failed(failure) => *failure,
+            other => StartFailure { kind: other.kind(), ..StartFailure::from_message(chain(&other)) },
+        }
+    }
+}
+
 /// What happens while a machine is being started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartProgress {

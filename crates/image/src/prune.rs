@@ -48,6 +48,18 @@ impl Store {
         Ok(pruned)
     }
 
+    /// Removes what a pull that was given up has stored and no image needs. While another pull is in progress, nothing is
+    /// removed; the next prune does it.
+    ///
+    /// # Errors
+    /// When a file of the store cannot be read or removed.
+    pub fn discard_unfinished(&self) -> Result<(), PruneError> {
+        if let Some(lock) = self.try_lock_exclusive()? {
+            garbage::collect(self, &lock, true)?;
+        }
+        Ok(())
+    }
+
     fn prune_records(
         &self,
         all: bool,

@@ -262,7 +262,9 @@ async fn download_all(
     let mut layers: Vec<_> = resolved.manifest.layers.iter().collect();
     layers.sort_by_key(|layer| layer.digest);
     layers.dedup_by_key(|layer| layer.digest);
-    let downloads = layers.into_iter().map(|layer| download::layer(store, registry, layer, progress));
+    // In a list: of a lazy iterator, the compiler cannot prove that it may be sent to another thread.
+    let downloads: Vec<_> =
+        layers.into_iter().map(|layer| download::layer(store, registry, layer, progress)).collect();
     let mut done = futures_util::stream::iter(downloads).buffer_unordered(options.concurrency.max(1));
     while let Some(result) = done.next().await {
         result?;

@@ -61,6 +61,18 @@ pub enum OperationKind {
     Resume,
     /// Removes a machine.
     Delete,
+    /// Takes a snapshot of a machine.
+    Snapshot,
+    /// Starts clones of a snapshot.
+    Instantiate,
+    /// Starts clones of a running machine, all or none.
+    Fork,
+    /// Pulls an image.
+    Pull,
+    /// Makes a boot snapshot.
+    Build,
+    /// Makes a boot snapshot again.
+    Rebuild,
 }
 
 /// The status of an operation.
@@ -86,7 +98,7 @@ impl OperationStatus {
 }
 
 /// The resource that an operation changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Resource {
     /// Its kind.
     pub kind: ResourceKind,

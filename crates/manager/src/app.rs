@@ -12,6 +12,7 @@ use crate::http::idempotency::KeysInUse;
 use crate::http::rate_limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::operations::LiveOperations;
+use crate::pools::Pools;
 use crate::settings::{DescribeHost, Limits};
 use crate::token_use::TokensUsed;
 use crate::turns::Turns;
@@ -28,6 +29,7 @@ struct Inner {
     database: Database,
     operations: LiveOperations,
     turns: Turns,
+    pools: Pools,
     tokens_used: TokensUsed,
     notices: Notices,
     allowed_hosts: Vec<String>,
@@ -53,6 +55,7 @@ impl App {
             database,
             operations: LiveOperations::default(),
             turns: Turns::default(),
+            pools: Pools::default(),
             tokens_used: TokensUsed::default(),
             notices: Notices::default(),
             allowed_hosts,
@@ -84,6 +87,11 @@ impl App {
     /// Whose turn it is to change a machine.
     pub(crate) fn turns(&self) -> &Turns {
         &self.inner.turns
+    }
+
+    /// The pools of snapshots.
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.inner.pools
     }
 
     /// The tokens that were used since their use was last recorded.

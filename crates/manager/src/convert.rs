@@ -17,6 +17,7 @@ mod volumes;
 mod wire;
 
 pub use choice::api_restart as restart_request;
+pub use choice::set_accelerator;
 pub use clone::clone_overrides;
 pub use error::ConvertError;
 pub use host_access::needs_host_access;

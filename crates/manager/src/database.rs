@@ -12,8 +12,10 @@ mod operations;
 mod query_builder;
 mod quotas;
 mod schema;
+mod snapshots;
 mod tokens;
 mod users;
+mod volumes;
 mod write;
 
 use std::sync::Arc;
@@ -29,7 +31,9 @@ pub(crate) use machines::{After, Desired, MachineFilter, MachineRow, Sort};
 pub(crate) use operations::{OperationFilter, OperationRow};
 pub(crate) use query_builder::QueryBuilder;
 pub use schema::OpenError;
+pub(crate) use snapshots::{SnapshotFilter, place_of_snapshot};
 pub(crate) use tokens::TokenRow;
+pub(crate) use volumes::VolumeOwners;
 pub(crate) use write::Write;
 
 use events::ChainEnd;

@@ -14,23 +14,28 @@ mod follow;
 mod guest;
 mod home_lock;
 mod http;
+mod images;
 mod item;
 mod metrics;
 mod observe;
 mod observe_machines;
 mod operations;
+mod pools;
 mod problems;
 mod process_session;
 mod reconcile;
 mod retention;
 mod routes;
 mod run_command;
+mod runtime_snapshots;
 mod secrets;
 mod serve;
 mod settings;
+mod snapshots;
 mod systemd;
 mod token_use;
 mod turns;
+mod volumes;
 
 use std::time::Duration;
 

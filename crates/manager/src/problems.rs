@@ -1,9 +1,13 @@
 //! Errors of the engine as problems with stable codes.
 
-use mimeo_engine::act::{ActError, SpawnError};
+use mimeo_engine::act::{ActError, ForkError, SpawnError};
+use mimeo_engine::boot_snapshot::BootSnapshotError;
 use mimeo_engine::control::{ConnectError, ControlError};
 use mimeo_engine::launch_request::StartFailureKind;
 use mimeo_engine::machine::{ClaimError, MachineName, Refusal};
+use mimeo_engine::snapshot::StoreError;
+use mimeo_engine::volumes::VolumeError;
+use mimeo_image::RemoveError;
 use mimeo_manager_api::{Failure, Problem};
 
 use crate::chain::chain;
@@ -77,6 +81,7 @@ pub(crate) fn act_problem(error: &ActError) -> Problem {
         ActError::NotEnded { .. } | ActError::NotStarted { .. } => {
             Problem::new(504, "supervisor-slow", chain(error))
         }
+        ActError::Volume(error) => volume_problem(error),
         _ => Problem::new(500, "machine-failed", chain(error)),
     }
 }
@@ -143,4 +148,70 @@ fn refused(refusal: Refusal, detail: String) -> Problem {
         Refusal::Resize | Refusal::Running => "machine-running",
     };
     Problem::new(409, code, detail)
+}
+
+/// A fork that failed: there are no clones.
+pub(crate) fn fork_problem(error: &ForkError) -> Problem {
+    match error {
+        ForkError::Act(error) => act_problem(error),
+        ForkError::Clone { source, .. } => Problem { detail: chain(error), ..start_problem(source) },
+        ForkError::KeyOfOtherMachine { .. } | ForkError::KeyOfOtherRequest { .. } => {
+            Problem::new(409, "key-of-other-fork", chain(error))
+        }
+        ForkError::Decide { .. } => Problem::new(500, "fork-failed", chain(error)),
+    }
+}
+
+/// A pull that failed.
+pub(crate) fn pull_problem(error: &mimeo_image::PullError) -> Problem {
+    let (status, code) = match mimeo_engine::pull_failure_kind(error) {
+        StartFailureKind::Other => (500, "pull-failed"),
+        kind => start_code(kind),
+    };
+    Problem::new(status, code, chain(error))
+}
+
+/// A boot snapshot that could not be made.
+pub(crate) fn boot_problem(error: &BootSnapshotError) -> Problem {
+    let (status, code) = match error.kind() {
+        StartFailureKind::Other => (500, "boot-failed"),
+        kind => start_code(kind),
+    };
+    Problem::new(status, code, chain(error))
+}
+
+/// A snapshot that could not be removed or listed.
+pub(crate) fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::InUse { .. } => Problem::new(409, "snapshot-in-use", chain(error)),
+        StoreError::TagTaken { .. } => Problem::new(409, "tag-taken", chain(error)),
+        StoreError::MissingParent { .. } => Problem::new(409, "parent-missing", chain(error)),
+        _ => Problem::new(500, "snapshot-failed", chain(error)),
+    }
+}
+
+/// A volume that could not be created, read or removed.
+pub(crate) fn volume_problem(error: &VolumeError) -> Problem {
+    match error {
+        VolumeError::Exists { .. } => Problem::new(409, "volume-exists", chain(error)),
+        VolumeError::NotFound { .. } => Problem::new(404, "not-found", chain(error)),
+        VolumeError::Several { .. } => Problem::new(409, "ambiguous-id", chain(error)),
+        VolumeError::InUse { .. } => Problem::new(409, "volume-in-use", chain(error)),
+        VolumeError::Size { .. } => Problem::new(422, "invalid-field", chain(error)),
+        _ => Problem::new(500, "volume-failed", chain(error)),
+    }
+}
+
+/// An image that could not be removed.
+pub(crate) fn image_removal_problem(error: &RemoveError) -> Problem {
+    match error {
+        RemoveError::NotFound { .. } => Problem::new(404, "not-found", chain(error)),
+        RemoveError::InUse { .. } => Problem::new(409, "image-in-use", chain(error)),
+        RemoveError::SeveralNames { .. } => Problem::new(409, "image-has-several-names", chain(error))
+            .with_hint("remove it by each of its names, or use `force`"),
+        RemoveError::Find(mimeo_image::FindError::Ambiguous { .. }) => {
+            Problem::new(409, "ambiguous-id", chain(error)).with_hint("give the full name, or more digits")
+        }
+        _ => Problem::new(500, "store-failed", chain(error)),
+    }
 }

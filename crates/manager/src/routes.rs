@@ -5,13 +5,17 @@ mod accepted;
 mod docs;
 mod events;
 mod exec;
+mod images;
 pub(crate) mod machines;
 mod metrics;
 mod operations;
 mod quotas;
 mod records;
+mod runtime_snapshots;
+mod snapshots;
 mod tokens;
 mod users;
+mod volumes;
 
 use axum::extract::Request;
 
@@ -33,6 +37,10 @@ pub(crate) fn all(app: &App) -> Routes {
         .nest("/v1/events", events::routes(app))
         .nest("/v1/users", users::routes(app))
         .nest("/v1/tokens", tokens::routes(app))
+        .nest("/v1/snapshots", snapshots::routes(app))
+        .nest("/v1/runtime-snapshots", runtime_snapshots::routes(app))
+        .nest("/v1/images", images::routes(app))
+        .nest("/v1/volumes", volumes::routes(app))
 }
 
 /// No such route.

@@ -15,7 +15,7 @@ use crate::http::listen::{ListenError, Listener, Serving};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{document, router};
 use crate::settings::{Limits, Settings};
-use crate::{expire, observe_machines, operations, reconcile, retention, systemd, token_use};
+use crate::{expire, observe_machines, operations, pools, reconcile, retention, systemd, token_use};
 
 /// Why a manager cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,7 @@ pub async fn serve(
     app.spawn(observe_machines::run(app.clone(), watcher));
     app.spawn(reconcile::run(app.clone()));
     app.spawn(expire::run(app.clone()));
+    app.spawn(pools::run(app.clone()));
     app.spawn(token_use::record_uses(app.clone()));
     if let Some(keep_events) = settings.keep_events {
         app.spawn(retention::run(app.clone(), keep_events));

@@ -181,8 +181,7 @@ fn report_failure(error: SupervisorError) -> i32 {
 
 async fn run_clone(engine: &Engine, order: CloneRequest, input: BufReader<Stdin>) -> Result<i32, CliError> {
     // A server's clone keeps the pipe from the server on its standard input, to notice when the server ends.
-    let is_served = order.serve.is_some();
-    let started = |record: &Record| detach_from_terminal(engine.home(), record, !is_served);
+    let started = |record: &Record| detach_from_terminal(engine.home(), record, record.serve.is_none());
     match supervise_clone(engine, order, input, report, started).await {
         Ok(exit) => Ok(exit.code),
         Err(error) => Ok(report_failure(error)),

@@ -136,6 +136,15 @@ pub async fn fork(engine: &Engine, machine: &Found, request: ForkRequest) -> Res
     Ok(Forked { snapshot: saved.snapshot, pause_micros: saved.pause_micros, clones, repeated: false })
 }
 
+/// Forgets the fork with this key: a later request with the same key starts new clones. For callers that record themselves
+/// that the fork was carried out.
+pub fn forget_fork(engine: &Engine, key: &str) {
+    let path = fork_decision::path(engine, Some(key));
+    remove_decision(&path);
+    let lock = path.with_extension("lock");
+    fs::remove_file(&lock).log_ignored("remove", &lock);
+}
+
 /// Returns a digest of the request, to detect a different request with the same key.
 fn digest_of_request(overrides: &[CloneOverrides]) -> String {
     // A repeated request may have other ids, since its clones are not started.
@@ -159,11 +168,12 @@ fn decide(
     durable::write_json(path, decision).map_err(|source| ForkError::Decide { path: path.to_owned(), source })
 }
 
-/// Removes a decision that may exist although writing it failed: clones that find it would resume.
+/// Removes a decision, if there is one, also one that may exist although writing it failed: clones that find it would
+/// resume.
 fn remove_decision(path: &Path) {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(component = "fork", path = %path.display(), %error, "cannot remove the decision of a failed fork");
+            tracing::warn!(component = "fork", path = %path.display(), %error, "cannot remove the decision of a fork");
         }
         _ => {}
     }

@@ -8,6 +8,7 @@ use super::ActError;
 use crate::control::SavedSnapshot;
 use crate::create::attach_volumes;
 use crate::disk_layers::{MAX_LAYERS, add_durable_layer, existing_layers};
+use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
 use crate::launch_spec::{requires, shape};
 use crate::machine::{Claim, Found, MachineDisk, MachineName, Requirements, boot_id, machine_disks};
@@ -22,11 +23,15 @@ pub(super) fn snapshot_disk(
     engine: &Engine,
     machine: &Found,
     tag: Option<MachineName>,
+    id: Option<SnapshotId>,
 ) -> Result<SavedSnapshot, ActError> {
+    if let Some(snapshot) = id.as_ref().and_then(|id| engine.snapshots().read(id).ok()) {
+        return Ok(SavedSnapshot { snapshot: snapshot.manifest.id, pause_micros: 0, memory_bytes: 0 });
+    }
     let claim = engine.registry().claim_for_files(&machine.record.id)?;
     let failed =
         |source| ActError::SnapshotDisk { name: machine.record.name.clone(), source: Box::new(source) };
-    let snapshot = save(engine, claim, tag).map_err(failed)?;
+    let snapshot = save(engine, claim, tag, id.unwrap_or_else(SnapshotId::random)).map_err(failed)?;
     engine.events().record(&machine.record, "snapshot", &[]);
     Ok(SavedSnapshot { snapshot, pause_micros: 0, memory_bytes: 0 })
 }
@@ -35,7 +40,8 @@ fn save(
     engine: &Engine,
     mut claim: Claim,
     tag: Option<MachineName>,
-) -> Result<crate::SnapshotId, StageError> {
+    id: SnapshotId,
+) -> Result<SnapshotId, StageError> {
     let store = engine.snapshots();
     if let Some(tag) = &tag {
         store.check_tag(tag)?;
@@ -45,7 +51,7 @@ fn save(
     claim.record.disk_layers = existing_layers(&claim.dir);
     attach_volumes(engine, &mut claim, driver.as_ref())?;
     let disks = machine_disks(&claim.dir, &claim.record);
-    let draft = Draft::create(&store)?;
+    let draft = Draft::create(&store, id)?;
     let frozen = freeze_disks(engine, driver.as_ref(), &disks, &draft);
     let committed = frozen.and_then(|()| commit(&claim, &disks, draft, tag, requires));
     if committed.is_err() {
@@ -60,7 +66,7 @@ fn commit(
     draft: Draft,
     tag: Option<MachineName>,
     requires: Requirements,
-) -> Result<crate::SnapshotId, StageError> {
+) -> Result<SnapshotId, StageError> {
     let names = disks.iter().flat_map(MachineDisk::saved_names);
     let files = names.map(|name| draft.file(&name, true)).collect::<Result<_, _>>()?;
     let manifest = Manifest {
@@ -77,6 +83,7 @@ fn commit(
         boot_id: boot_id(),
         pause_micros: Duration::ZERO.as_micros() as u64,
         files,
+        boot: None,
     };
     draft.commit(&manifest)?;
     Ok(manifest.id)

@@ -15,8 +15,9 @@ use super::restore::{hello, silent};
 use super::{GuestRequest, HELLO_TIMEOUT, PLACEHOLDER_BYTES};
 use crate::cause::chain;
 use crate::guest::FIRST_SESSION;
+use crate::id::SnapshotId;
 use crate::io_error::IoContext;
-use crate::machine::{MachineName, Requirements};
+use crate::machine::{BootConfiguration, MachineName, Requirements};
 use crate::network::Connection;
 use crate::snapshot::{self, Draft, Kind, Manifest, Snapshot, SnapshotWriter, VmmSave};
 use crate::stage::StageError;
@@ -33,9 +34,10 @@ pub(super) async fn build(
     let initramfs = Initramfs::ensure(request.kernel, agent::BYTES)?;
     let spec = LaunchSpec { initramfs: initramfs.path.clone(), ..spec };
     let (mut instance, link) = boot(engine, request, &spec).await?;
+    let draft = Draft::create(&store, SnapshotId::random())?;
     let mut writer = match request.driver.capabilities().memory {
-        MemorySave::Reader => SnapshotWriter::prepare(&store, instance.memory()?, Pages::default()).await?,
-        MemorySave::Vmm => SnapshotWriter::for_vmm(&store, VmmSave::full())?,
+        MemorySave::Reader => SnapshotWriter::prepare(draft, instance.memory()?, Pages::default()).await?,
+        MemorySave::Vmm => SnapshotWriter::for_vmm(draft, VmmSave::full()),
     };
     let (mut stream, write_pause) = link.open_and_pause_writes(&Request::Freeze)?;
     let Ok(reply) = timeout(HELLO_TIMEOUT, stream.reply()).await else {
@@ -65,6 +67,7 @@ pub(super) async fn build(
         boot_id: crate::machine::boot_id(),
         pause_micros: 0,
         files: written.files,
+        boot: Some(BootConfiguration::of(request.machine)),
     };
     written.draft.commit(&manifest)?;
     let snapshot = store.read(&manifest.id)?;
@@ -78,7 +81,7 @@ pub(super) fn placeholder_spec(
     request: GuestRequest<'_>,
 ) -> Result<((Draft, Connection), LaunchSpec), StageError> {
     // A draft's directory, since it may hold a jail, which the run directory's filesystem (nodev, noexec) cannot.
-    let scratch = Draft::create(&engine.snapshots())?;
+    let scratch = Draft::create(&engine.snapshots(), SnapshotId::random())?;
     let connection = match request.spec.network {
         Some(_) => Connection::attach_placeholder(request.driver, &scratch.dir)?,
         None => Connection::default(),

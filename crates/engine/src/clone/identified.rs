@@ -17,7 +17,7 @@ use crate::create::{Running, Session, console_tail};
 use crate::guest::{self, unix_nanos};
 use crate::hang::{HangDump, SilentGuest};
 use crate::identity;
-use crate::launch_request::CloneInfo;
+use crate::launch_request::{CloneInfo, Release};
 use crate::machine::{CloneOverrides, State};
 use crate::stage::{Stage, StageError, StartError};
 
@@ -129,14 +129,10 @@ impl Identified {
     }
 
     /// Publishes the ports, unless that is done, and thaws the workload.
-    pub(crate) async fn thaw(
-        self,
-        engine: &Engine,
-        changes: Option<CloneOverrides>,
-    ) -> Result<Running, StartError> {
+    pub(crate) async fn thaw(self, engine: &Engine, release: Release) -> Result<Running, StartError> {
         let Self { mut restored, link, container, published } = self;
         let seconds = restored.planned.claim.record.spec.start_timeout;
-        let resuming = resume_workload(engine, &mut restored, &link, changes, published);
+        let resuming = resume_workload(engine, &mut restored, &link, release, published);
         let outcome = timeout(Duration::from_secs(seconds.into()), resuming).await;
         match outcome
             .unwrap_or(Err((Stage::Identify, StageError::Silent { seconds, dump: HangDump::default() })))
@@ -151,12 +147,13 @@ async fn resume_workload(
     engine: &Engine,
     restored: &mut Restored,
     link: &Link,
-    changes: Option<CloneOverrides>,
+    release: Release,
     published: bool,
 ) -> Result<(), (Stage, StageError)> {
     let Restored { vm, planned, .. } = restored;
     // The clone may have been held for long.
     planned.stopwatch.skip();
+    let changes = changes_of(planned, release);
     let claim = &mut planned.claim;
     let is_claimed = changes.is_some();
     if let Some(overrides) = changes {
@@ -182,6 +179,23 @@ async fn resume_workload(
     claim.record.times.started = Some(Timestamp::now());
     planned.stopwatch.lap("thaw");
     Ok(())
+}
+
+/// The overrides that came with the release. A clone that is released to run on its own is a machine like any other: it
+/// belongs to no server, and is started again as its source is.
+fn changes_of(planned: &mut Planned, release: Release) -> Option<CloneOverrides> {
+    match release {
+        Release::Proceed => None,
+        Release::ProceedAs(overrides) => Some(overrides),
+        Release::ProceedAlone(overrides) => {
+            let record = &mut planned.claim.record;
+            record.serve = None;
+            if !overrides.remove {
+                record.spec.restart = planned.source_restart;
+            }
+            Some(overrides)
+        }
+    }
 }
 
 async fn thaw(link: &Link) -> Result<(), StageError> {

@@ -28,6 +28,8 @@ pub(super) struct Planned {
     pub(super) stopwatch: Stopwatch,
     /// The socket of the page server that serves its memory, if one does.
     pub(super) pager: Option<std::path::PathBuf>,
+    /// The restart policy of the machine that was saved.
+    pub(super) source_restart: RestartPolicy,
     /// Enough clones start from the same snapshot to be worth a stencil.
     pub(super) is_worth_stencil: bool,
 }
@@ -39,6 +41,7 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
     let mut spec = clone_spec(&source, &request.overrides);
     spec.stop_signal = Some(signal::stop_signal(&spec, &image.config)?);
     let process = process_of_clone(&spec, &source, &image)?;
+    let source_restart = source.spec.restart;
     let claim = engine.registry().claim_as(spec, request.overrides.id.clone(), |record| {
         inherit(record, source, &snapshot, driver.as_ref());
         record.process = process;
@@ -53,6 +56,7 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         driver,
         stopwatch,
         pager: request.pager.clone(),
+        source_restart,
         is_worth_stencil: request.is_worth_stencil(),
     })
 }

@@ -180,8 +180,9 @@ impl ControlClient {
         &self,
         tag: Option<MachineName>,
         kind: Kind,
+        id: Option<SnapshotId>,
     ) -> Result<SavedSnapshot, ControlError> {
-        match self.send_request(&ControlRequest::Snapshot { tag, kind }).await? {
+        match self.send_request(&ControlRequest::Snapshot { tag, kind, id }).await? {
             ControlReply::Saved { snapshot, pause_micros, memory_bytes } => {
                 Ok(SavedSnapshot { snapshot, pause_micros, memory_bytes })
             }

@@ -31,12 +31,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn create(store: &Snapshots) -> Result<Self, StoreError> {
-        let id = SnapshotId::random();
+    /// Creates the draft of a snapshot with this id.
+    pub(crate) fn create(store: &Snapshots, id: SnapshotId) -> Result<Self, StoreError> {
         let parent = store.home().snapshots();
         let dir = parent.join(format!("{DRAFT_PREFIX}{}", id.short()));
         // With the store's lock, no sweep takes the draft for abandoned before its own lock is held.
         let _store_lock = store.lock()?;
+        // Of an attempt to make the same snapshot whose process was killed.
+        if dir.exists() && is_abandoned(&dir) {
+            remove_dir(&dir).at("remove", &dir)?;
+        }
         fs::create_dir(&dir).at("make", &dir)?;
         let lock = File::create(dir.join(LOCK)).at("create the lock file in", &dir)?;
         flock(&lock, FlockOperation::LockExclusive).at("lock", &dir)?;

@@ -10,7 +10,7 @@ use super::LoadError;
 use crate::durable;
 use crate::id::SnapshotId;
 use crate::io_error::IoContext;
-use crate::machine::{MachineName, Record, Requirements};
+use crate::machine::{BootConfiguration, MachineName, Record, Requirements};
 
 /// The manifest's file name in a snapshot's directory.
 pub(super) const FILE: &str = "manifest.json";
@@ -59,6 +59,9 @@ pub struct Manifest {
     pub boot_id: String,
     /// How long the source's workload was paused, in microseconds.
     pub pause_micros: u64,
+    /// Of a boot snapshot: the configuration of its guest. Earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootConfiguration>,
     /// Its files, except the manifest.
     pub files: Vec<FileEntry>,
 }

@@ -176,7 +176,10 @@ impl Snapshots {
     }
 
     /// Refuses a tag that another snapshot already has.
-    pub(crate) fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// If another snapshot has it, or they cannot be listed.
+    pub fn check_tag(&self, tag: &MachineName) -> Result<(), StoreError> {
         let has_tag = |other: &Snapshot| {
             other.manifest.tag.as_ref() == Some(tag) && !self.is_retired(&other.manifest.id)
         };

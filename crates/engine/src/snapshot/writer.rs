@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::manifest::{FileEntry, MEMORY, PAGES, STATE};
-use super::{Draft, Snapshots, StoreError};
+use super::{Draft, StoreError};
 use crate::durable;
 use crate::ignored::LogIgnored;
 use crate::io_error::IoContext;
@@ -153,11 +153,10 @@ impl SnapshotWriter {
     /// Allocates space for the machine's current memory while the machine runs. `divergent_pages`: the
     /// pages in which the memory file that the machine was restored from differs from its origin's memory.
     pub(crate) async fn prepare(
-        store: &Snapshots,
+        draft: Draft,
         memory: GuestMemory,
         divergent_pages: Pages,
     ) -> Result<Self, WriteError> {
-        let draft = Draft::create(store)?;
         let path = draft.dir.join(MEMORY);
         let is_diff = memory.over_file;
         let capture = spawn_blocking(move || capture(memory, divergent_pages, &path))
@@ -167,9 +166,9 @@ impl SnapshotWriter {
     }
 
     /// The same for a VMM that writes its memory itself.
-    pub(crate) fn for_vmm(store: &Snapshots, save: VmmSave) -> Result<Self, WriteError> {
-        let (draft, is_diff) = (Draft::create(store)?, save.is_diff);
-        Ok(Self { draft, memory: MemoryCapture::VmmPlanned(save), is_diff })
+    pub(crate) fn for_vmm(draft: Draft, save: VmmSave) -> Self {
+        let is_diff = save.is_diff;
+        Self { draft, memory: MemoryCapture::VmmPlanned(save), is_diff }
     }
 
     /// For a VMM that writes its memory itself: whether the planned save is a difference to the origin's

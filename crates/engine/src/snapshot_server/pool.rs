@@ -26,6 +26,8 @@ pub(super) struct Pool {
     serve: ServeReference,
     size: usize,
     page_server: Option<SharedPageServer>,
+    /// Whether clones run on when the server ends.
+    pub(super) releases_clones: bool,
     ready: VecDeque<ServedClone>,
     starting: JoinSet<Result<ServedClone, SpawnError>>,
     failures: u32,
@@ -39,6 +41,7 @@ impl Pool {
             serve: ServeReference { id: serve.id.clone(), process: serve.process.clone() },
             size: serve.pool,
             page_server,
+            releases_clones: serve.releases_clones,
             ready: VecDeque::new(),
             starting: JoinSet::new(),
             failures: 0,
@@ -54,7 +57,9 @@ impl Pool {
         let lease = self.page_server.as_mut().map(SharedPageServer::lease).transpose();
         let lease = lease.map_err(|source| SpawnError::Io { step: "serve pages to", source })?;
         let pager = lease.as_ref().map(|lease| lease.socket().to_owned());
-        let (snapshot, serve) = (self.snapshot.clone(), Some(self.serve.clone()));
+        // A clone that waits in the pool ends with the server in any case.
+        let is_own = hold == HoldPolicy::Pool || !self.releases_clones;
+        let (snapshot, serve) = (self.snapshot.clone(), is_own.then(|| self.serve.clone()));
         let request =
             LaunchRequest::Clone(Box::new(CloneRequest { snapshot, hold, serve, pager, overrides }));
         Ok(RequestedClone { home: self.home.clone(), request, pages: lease })
@@ -81,6 +86,11 @@ impl Pool {
         self.failures = 0;
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
         self.ready.pop_front()
+    }
+
+    /// How many clones can be taken.
+    pub(super) fn count_ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// Adds the next clone that was started. Does not return while none is being started;

@@ -40,6 +40,9 @@ pub struct ServeRecord {
     pub process: ProcessIdentity,
     /// Number of clones that it keeps ready.
     pub pool: usize,
+    /// Whether its clones run on when it ends, except for those that wait in its pool.
+    #[serde(default)]
+    pub releases_clones: bool,
     /// The control socket.
     pub socket: PathBuf,
     /// When it was started.
@@ -64,6 +67,9 @@ pub enum ServeError {
         /// The driver's name.
         driver: String,
     },
+    /// Clones need their page server, which ends with the server.
+    #[error("clones whose memory a page server supplies end with the server: leave out --pager or --release")]
+    PagerReleases,
     /// No such server exists.
     #[error("no snapshot server has id or PID {0:?}: `mimeo snapshot ls` lists all servers")]
     NotFound(String),
@@ -79,7 +85,12 @@ pub(super) struct ServeClaim {
 }
 
 impl ServeClaim {
-    pub(super) fn create(engine: &Engine, snapshot: &Snapshot, pool: usize) -> Result<Self, ServeError> {
+    pub(super) fn create(
+        engine: &Engine,
+        snapshot: &Snapshot,
+        pool: usize,
+        releases_clones: bool,
+    ) -> Result<Self, ServeError> {
         let id = uuid::Uuid::new_v4().simple().to_string()[..ID_DIGITS].to_owned();
         let home = engine.home();
         let (dir, run) = (home.serves().join(&id), run_dir(home, &id));
@@ -91,6 +102,7 @@ impl ServeClaim {
             snapshot_name: snapshot.manifest.display_name().to_owned(),
             process: ProcessIdentity::own(),
             pool,
+            releases_clones,
             socket: run.join(SOCKET),
             created: jiff::Timestamp::now(),
         };

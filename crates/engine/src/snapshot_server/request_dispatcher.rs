@@ -9,11 +9,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::pool::Pool;
+use super::reserved;
 use super::served_clone::{RequestedClone, ServedClone};
 use crate::Engine;
 use crate::admission::{Available, Reservation};
 use crate::cause::chain;
-use crate::launch_request::{CloneInfo, HoldPolicy, Release};
+use crate::id::MachineId;
+use crate::launch_request::{CloneInfo, HoldPolicy, Release, StartFailure};
 use crate::machine::CloneOverrides;
 use crate::supervisor_process::{SpawnError, start_permits};
 
@@ -30,6 +32,24 @@ pub(super) enum ServeRequest {
         #[serde(rename = "wishes")]
         overrides: Vec<CloneOverrides>,
     },
+    /// Reserve clones of the pool, of a server that releases its clones. -> `reserved`; then, for each
+    /// [`ReleaseRequest`] on the same stream, `cloned` or `refused`. Those that were not released when the stream ends end,
+    /// too.
+    Reserve {
+        /// How many at most.
+        count: usize,
+    },
+}
+
+/// Thaw a reserved clone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ReleaseRequest {
+    /// Its index in the reply.
+    pub(super) index: usize,
+    /// Its id.
+    pub(super) id: MachineId,
+    /// Its settings.
+    pub(super) overrides: CloneOverrides,
 }
 
 /// A reply of the server.
@@ -51,7 +71,35 @@ pub(super) enum ServeReply {
         index: usize,
         /// The reason.
         message: String,
+        /// The reason, for programs.
+        #[serde(default)]
+        failure: Option<Box<StartFailure>>,
     },
+    /// These clones are reserved.
+    Reserved {
+        /// Their ids.
+        ids: Vec<MachineId>,
+        /// How many more are ready.
+        remaining: usize,
+    },
+}
+
+impl ServeReply {
+    /// A refusal of which only the message is known.
+    pub(super) fn refused(index: usize, message: String) -> Self {
+        Self::Refused { index, message, failure: None }
+    }
+
+    /// The reply for the clone with this index.
+    pub(super) fn new(index: usize, outcome: Result<CloneInfo, SpawnError>) -> Self {
+        match outcome {
+            Ok(clone) => Self::Cloned { index, clone: Box::new(clone) },
+            Err(error) => {
+                let message = chain(&error);
+                Self::Refused { index, message, failure: Some(Box::new(error.into_failure())) }
+            }
+        }
+    }
 }
 
 /// A server's clones and its pool.
@@ -79,9 +127,10 @@ impl RequestDispatcher {
     pub(super) fn handle_request(&mut self, (request, stream): PendingRequest) {
         let overrides = match serde_json::from_slice(&request) {
             Ok(ServeRequest::Clone { overrides }) => overrides,
+            Ok(ServeRequest::Reserve { count }) => return self.reserve(count, stream),
             Err(error) => {
                 let message = format!("unreadable request: {error}");
-                return stream.sender.message(&ServeReply::Refused { index: 0, message });
+                return stream.sender.message(&ServeReply::refused(0, message));
             }
         };
         // All tasks share the stream with its receiver: dropping the receiver would end the stream, and the replies with it.
@@ -101,20 +150,33 @@ impl RequestDispatcher {
             };
             let requested = self.pool.prepare_request(HoldPolicy::Never, overrides);
             let (stream, permits, end) = (stream.clone(), self.permits.clone(), self.end.subscribe());
+            let releases = self.pool.releases_clones;
             self.clones.spawn(async move {
-                match method.start(requested, &permits).await {
+                match method.start(requested, &permits, releases).await {
                     Ok((clone, info)) => {
-                        stream.sender.message(&ServeReply::Cloned { index, clone: Box::new(info) });
+                        stream.sender.message(&ServeReply::new(index, Ok(info)));
                         drop(stream);
-                        hold_until_end(clone, end).await;
+                        if !releases {
+                            hold_until_end(clone, end).await;
+                        }
                     }
-                    Err(error) => {
-                        let message = chain(&error);
-                        stream.sender.message(&ServeReply::Refused { index, message });
-                    }
+                    Err(error) => stream.sender.message(&ServeReply::new(index, Err(error))),
                 }
             });
         }
+        self.pool.fill(&self.engine);
+    }
+
+    /// Reserves clones of the pool.
+    fn reserve(&mut self, count: usize, stream: Stream) {
+        if !self.pool.releases_clones {
+            let message = "this server does not release its clones".to_owned();
+            return stream.sender.message(&ServeReply::refused(0, message));
+        }
+        let clones: Vec<_> = (0..count).map_while(|_| self.pool.take_ready()).collect();
+        let ids = clones.iter().filter_map(|clone| MachineId::try_from(clone.id.clone()).ok()).collect();
+        stream.sender.message(&ServeReply::Reserved { ids, remaining: self.pool.count_ready() });
+        self.clones.spawn(reserved::release_on_request(clones, stream, self.end.subscribe()));
         self.pool.fill(&self.engine);
     }
 
@@ -145,10 +207,13 @@ impl StartMethod {
         self,
         requested: Result<RequestedClone, SpawnError>,
         permits: &Semaphore,
+        releases_clones: bool,
     ) -> Result<(ServedClone, CloneInfo), SpawnError> {
         match self {
             Self::FromPool(mut clone, overrides) => {
-                match clone.supervisor.release(&Release::ProceedAs(overrides)).await {
+                let release =
+                    if releases_clones { Release::ProceedAlone } else { Release::ProceedAs }(overrides);
+                match clone.supervisor.release(&release).await {
                     Ok(info) => Ok((*clone, info)),
                     // It died in the pool.
                     Err(SpawnError::Gone) => start_new(requested?, permits).await,

@@ -11,6 +11,8 @@ pub(super) struct ServedClone {
     // Dropped in this order, so that no clone waits for a page server that has ended.
     pub(super) supervisor: SupervisorProcess,
     pages: Option<Lease>,
+    /// Its machine's id, once it is known.
+    pub(super) id: String,
 }
 
 /// A clone that was requested but not started.
@@ -25,8 +27,10 @@ impl RequestedClone {
     /// Starts it, and waits until it is ready or runs.
     pub(super) async fn start(self) -> Result<(ServedClone, CloneInfo), SpawnError> {
         let Self { home, request, pages } = self;
-        let mut clone = ServedClone { supervisor: SupervisorProcess::start(&home, &request).await?, pages };
+        let supervisor = SupervisorProcess::start(&home, &request).await?;
+        let mut clone = ServedClone { supervisor, pages, id: String::new() };
         let info = clone.supervisor.ready().await?;
+        clone.id.clone_from(&info.id);
         Ok((clone, info))
     }
 }
@@ -34,7 +38,7 @@ impl RequestedClone {
 impl ServedClone {
     /// Ends it, and waits until it is cleaned up.
     pub(super) async fn abandon(self) {
-        let Self { supervisor, pages } = self;
+        let Self { supervisor, pages, .. } = self;
         supervisor.abandon().await;
         drop(pages);
     }

@@ -24,14 +24,7 @@ impl StageError {
     /// Returns what kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match self.specific_kind() {
-            Kind::Other => kind_of_io(self),
-            // A disk of the host may be full at each of these.
-            kind @ (Kind::ImageUnusable | Kind::SnapshotUnusable | Kind::RegistryUnreachable) => {
-                if kind_of_io(self) == Kind::Other { kind } else { kind_of_io(self) }
-            }
-            kind => kind,
-        }
+        or_kind_of_io(self.specific_kind(), self)
     }
 
     fn specific_kind(&self) -> Kind {
@@ -89,6 +82,25 @@ fn kind_of_claim(error: &ClaimError) -> Kind {
         ClaimError::Temporary { .. } => Kind::Invalid,
         ClaimError::Subnets(_) => Kind::NoAddress,
         ClaimError::Lookup(_) | ClaimError::Record(_) | ClaimError::Io(_) => Kind::Other,
+    }
+}
+
+/// Returns what kind of failure a failed pull is.
+#[must_use]
+pub fn pull_failure_kind(error: &PullError) -> Kind {
+    or_kind_of_io(kind_of_pull(error), error)
+}
+
+/// The kind, unless an error of the operating system among the causes says more.
+fn or_kind_of_io(kind: Kind, error: &(dyn Error + 'static)) -> Kind {
+    match kind {
+        Kind::Other => kind_of_io(error),
+        // A disk of the host may be full at each of these.
+        Kind::ImageUnusable | Kind::SnapshotUnusable | Kind::RegistryUnreachable => match kind_of_io(error) {
+            Kind::Other => kind,
+            kind => kind,
+        },
+        kind => kind,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clone::{Identified, clone, is_disk_only, start_from_disk};
 use crate::create::Running;
 use crate::id::MachineId;
 use crate::launch_request::{CloneInfo, CloneRequest, HoldPolicy, Release, SupervisorReport};
-use crate::machine::{CloneOverrides, Exit, Record};
+use crate::machine::{Exit, Record};
 use crate::{Engine, fork_decision};
 
 /// Starts a clone and supervises it until its end. `lines` is the supervisor's input: a line releases a
@@ -43,7 +43,8 @@ where
         started(record);
     };
     let (server_gone_sender, server_gone) = mpsc::channel(1);
-    if request.serve.is_some() {
+    // A clone that was released to run on its own does not end with its server.
+    if running.guest.claim.record.serve.is_some() {
         tokio::spawn(watch_server(lines, server_gone_sender));
     }
     let endpoints = Endpoints { attachment: Attachment::default(), signals: &mut signals, server_gone };
@@ -75,8 +76,8 @@ async fn start_clone<R: AsyncBufRead + Unpin>(
         identified = clone(engine, request) => identified?,
         () = cancelled(lines) => return Err(SupervisorError::Cancelled),
     };
-    let changes = wait_for_release(request, &mut identified, lines, report).await?;
-    Ok(identified.thaw(engine, changes).await?)
+    let release = wait_for_release(request, &mut identified, lines, report).await?;
+    Ok(identified.thaw(engine, release).await?)
 }
 
 /// Waits for the end of the input, which means that the client is gone. Ignores a line that comes early.
@@ -86,15 +87,15 @@ async fn cancelled<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) {
     }
 }
 
-/// Waits until the workload may be thawed; returns the overrides that came with the release.
+/// Waits until the workload may be thawed; returns how.
 async fn wait_for_release<R: AsyncBufRead + Unpin>(
     request: &CloneRequest,
     identified: &mut Identified,
     lines: &mut Lines<R>,
     report: &mut impl FnMut(&SupervisorReport),
-) -> Result<Option<CloneOverrides>, SupervisorError> {
+) -> Result<Release, SupervisorError> {
     if request.hold == HoldPolicy::Never {
-        return Ok(None);
+        return Ok(Release::Proceed);
     }
     if request.hold == HoldPolicy::Pool {
         tokio::select! {
@@ -114,10 +115,9 @@ async fn wait_for_release<R: AsyncBufRead + Unpin>(
         () = identified.wait_for_exit() => return Err(SupervisorError::Cancelled),
     };
     match (line.as_deref().map(serde_json::from_str), &request.hold) {
-        (Some(Ok(Release::Proceed)), _) => Ok(None),
-        (Some(Ok(Release::ProceedAs(overrides))), _) => Ok(Some(overrides)),
+        (Some(Ok(release)), _) => Ok(release),
         // The fork was decided, and its process died before it could send the release.
-        (_, HoldPolicy::Fork { decision, .. }) if is_decided_for(decision, &id) => Ok(None),
+        (_, HoldPolicy::Fork { decision, .. }) if is_decided_for(decision, &id) => Ok(Release::Proceed),
         _ => Err(SupervisorError::Cancelled),
     }
 }

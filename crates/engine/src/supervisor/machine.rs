@@ -262,7 +262,7 @@ impl Machine {
                 self.note_stop(purpose);
                 return self.stop(timeout).await;
             }
-            ControlRequest::Snapshot { tag, kind } => return self.save(tag, kind, reply).await,
+            ControlRequest::Snapshot { tag, kind, id } => return self.save(tag, kind, id, reply).await,
             ControlRequest::Signal { signal } => return self.signal_container(signal, reply),
             ControlRequest::CheckHealth => return self.check_health(reply),
             ControlRequest::Pause => self.pause().await,

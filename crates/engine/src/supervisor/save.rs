@@ -23,13 +23,14 @@ use crate::cause::chain;
 use crate::control::ControlReply;
 use crate::disk_layers::{LayerError, MAX_LAYERS, add_durable_layer, add_layer_file};
 use crate::hang::{self, HangDump, SilentGuest};
+use crate::id::SnapshotId;
 use crate::ignored::{LogFailure, LogIgnored};
 use crate::machine::{
     Action, MachineDisk, MachineName, Record, Requirements, State, WRITABLE_SERIAL, boot_id, decide,
     machine_disks, volume_serial,
 };
 use crate::snapshot::{
-    self, Kind, LastMemory, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
+    self, Draft, Kind, LastMemory, Manifest, SnapshotWriter, Snapshots, StoreError, VmmSave, WriteError,
     WrittenSnapshot,
 };
 use crate::volumes::VolumeError;
@@ -114,14 +115,22 @@ impl Machine {
         &mut self,
         tag: Option<MachineName>,
         kind: Kind,
+        id: Option<SnapshotId>,
         reply: oneshot::Sender<ControlReply>,
     ) {
+        let id = match id {
+            Some(id) => match self.saved_before(&id).await {
+                Some(saved) => return drop(reply.send(saved_reply(Ok(saved)))),
+                None => id,
+            },
+            None => SnapshotId::random(),
+        };
         if let Err(refusal) = decide(self.record().phase(), Action::Snapshot) {
             reply.send(ControlReply::Refused { refusal }).ok();
             return;
         }
         let store = self.snapshots.clone();
-        match self.capture(&store, tag.as_ref()).await {
+        match self.capture(&store, tag.as_ref(), id).await {
             Ok(saved) => {
                 self.events.record(&self.guest.claim.record, "snapshot", &[]);
                 // The snapshot is completed in a task of its own, so that the machine stays responsive. The
@@ -136,6 +145,12 @@ impl Machine {
                 reply.send(ControlReply::Failed { message: chain(&error) }).ok();
             }
         }
+    }
+
+    /// The snapshot with this id, if an earlier request has saved it. One that is being completed is waited for.
+    async fn saved_before(&mut self, id: &SnapshotId) -> Option<Manifest> {
+        while self.saving.join_next().await.is_some() {}
+        self.snapshots.read(id).ok().map(|snapshot| snapshot.manifest)
     }
 
     /// Writes a hang dump if the guest did not answer; the error names it.
@@ -154,6 +169,7 @@ impl Machine {
         &mut self,
         store: &Snapshots,
         tag: Option<&MachineName>,
+        id: SnapshotId,
     ) -> Result<CapturedMachine, SaveError> {
         let record = self.record();
         if !record.spec.volumes.is_empty() {
@@ -181,7 +197,7 @@ impl Machine {
             last_memory_ready.await.ok();
         }
         self.prepare().await?;
-        let mut writer = self.prepare_writer(store).await?;
+        let mut writer = self.prepare_writer(Draft::create(store, id)?).await?;
         let layers = self.create_layers(&disks)?;
         self.paused_time.clock_before = ClockReading::read(&self.guest.link).await;
         let paused_at = Instant::now();
@@ -202,17 +218,17 @@ impl Machine {
     }
 
     /// Prepares the way in which the driver saves memory.
-    async fn prepare_writer(&mut self, store: &Snapshots) -> Result<SnapshotWriter, WriteError> {
+    async fn prepare_writer(&mut self, draft: Draft) -> Result<SnapshotWriter, WriteError> {
         if self.guest.capabilities.memory == MemorySave::Reader {
             return SnapshotWriter::prepare(
-                store,
+                draft,
                 self.guest.instance.memory()?,
                 self.guest.divergent_pages.clone(),
             )
             .await;
         }
-        let save = self.plan_vmm_save(store);
-        SnapshotWriter::for_vmm(store, save)
+        let save = self.plan_vmm_save(&self.snapshots.clone());
+        Ok(SnapshotWriter::for_vmm(draft, save))
     }
 
     /// A VMM that restored its machine tracks the pages written since the last save: they are merged with
@@ -469,6 +485,7 @@ async fn commit_snapshot(
             .min(MICROS_PER_SECOND as u64 * 3600),
         files,
         machine: Some(record),
+        boot: None,
     };
     if let Some(parent) = manifest.parent.clone().filter(|_| is_durable) {
         let snapshots = store.clone();

@@ -1,12 +1,14 @@
 //! Choices among a few words.
 
 use mimeo_engine::log::{LogConfig, LogDriver};
-use mimeo_engine::machine::{HealthAction, ImageVolumes, NetworkMode, PullPolicy, RestartPolicy};
+use mimeo_engine::machine::{
+    HealthAction, ImageVolumes, MachineSpec, NetworkMode, PullPolicy, RestartPolicy,
+};
 use mimeo_manager_api as api;
 use mimeo_net::Protocol;
 
 use super::check::require;
-use super::error::Converted;
+use super::error::{ConvertError, Converted, InField};
 
 /// The smallest size at which a log is rotated: a rotation for every other line would slow the container down.
 const MIN_LOG_BYTES: u64 = 1024;
@@ -40,6 +42,20 @@ pub(super) fn accelerator_name(accelerator: api::Accelerator) -> &'static str {
         api::Accelerator::Kvm => "kvm",
         api::Accelerator::Tcg => "tcg",
     }
+}
+
+/// Sets the accelerator of a spec, if there is a choice.
+///
+/// # Errors
+/// If the engine does not know it.
+pub fn set_accelerator(
+    spec: &mut MachineSpec,
+    accelerator: Option<api::Accelerator>,
+) -> Result<(), ConvertError> {
+    if let Some(accelerator) = accelerator {
+        spec.accelerator = accelerator_name(accelerator).parse().in_field("accelerator")?;
+    }
+    Ok(())
 }
 
 /// The accelerator of this word.

@@ -14,7 +14,7 @@ pub struct ConvertError {
 
 impl ConvertError {
     /// A value that cannot be used for the reason that `message` gives.
-    pub(super) fn new(field: impl Into<String>, message: impl Display) -> Self {
+    pub(crate) fn new(field: impl Into<String>, message: impl Display) -> Self {
         Self { field: field.into(), message: message.to_string() }
     }
 }

@@ -8,7 +8,7 @@ use mimeo_image::{Credentials, Source};
 use mimeo_manager_api as api;
 
 use super::check::{absolute_path, command, hostname, require, variables};
-use super::choice::{accelerator_name, image_volumes, log_config, pull_policy, restart_policy};
+use super::choice::{image_volumes, log_config, pull_policy, restart_policy, set_accelerator};
 use super::error::{ConvertError, Converted, InField};
 use super::{health, network, resources, security, volumes};
 
@@ -126,9 +126,7 @@ fn apply_start(wire: &api::CreateMachine, spec: &mut MachineSpec) -> Converted<(
     spec.pull = wire.pull.map_or(spec.pull, pull_policy);
     spec.registry = wire.registry.as_ref().map(registry_access).transpose()?.unwrap_or_default();
     spec.driver = wire.driver.clone().unwrap_or_else(|| std::mem::take(&mut spec.driver));
-    if let Some(accelerator) = wire.accelerator {
-        spec.accelerator = accelerator_name(accelerator).parse().in_field("accelerator")?;
-    }
+    set_accelerator(spec, wire.accelerator)?;
     spec.start_timeout = wire.start_timeout_seconds.unwrap_or(spec.start_timeout);
     spec.cold = wire.cold;
     Ok(())

@@ -1,6 +1,6 @@
 //! Machines: what was asked for, and the item that the API shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mimeo_manager_api::{CreateMachine, Machine, MachineState};
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,13 @@ impl Database {
         let rows: Result<Vec<MachineRow>, _> =
             rows.fetch_all(&self.pool).await?.iter().map(from_row).collect();
         Ok(rows?.into_iter().filter(|row| row.item.operation.is_none()).collect())
+    }
+
+    /// Reads the owners of all machines that were not removed, by the machines' ids.
+    pub(crate) async fn machine_owners(&self) -> Result<HashMap<String, String>, DatabaseError> {
+        let rows = sqlx::query("SELECT id, owner FROM machines WHERE ended_at IS NULL");
+        let rows = rows.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// Counts the machines that were not removed, by state.

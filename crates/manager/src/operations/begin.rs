@@ -1,12 +1,10 @@
-//! Records an operation, and begins it.
+//! Records an operation on a machine, and begins it.
 
-use jiff::Timestamp;
-use mimeo_manager_api::{Machine, Operation, OperationStatus, Resource, ResourceKind};
-use serde_json::json;
+use mimeo_manager_api::Machine;
 
-use super::{LiveOperation, OperationRequest, spawn};
+use super::{LiveOperation, NewOperation, OperationRequest};
 use crate::App;
-use crate::database::{DatabaseError, Desired, EventDraft, MachineRow, OperationRow, Write, resource};
+use crate::database::{DatabaseError, Desired, MachineRow};
 use crate::http::etag::IfMatch;
 use crate::http::{ApiError, Caller, Result};
 use crate::secrets::Secrets;
@@ -28,17 +26,16 @@ pub(crate) async fn begin_create(
     start: bool,
     secrets: Secrets,
 ) -> Result<Begun> {
-    let request = OperationRequest::Create { start };
-    let operation = new_operation(&request, &row.item.id, actor);
-    row.item.operation = Some(operation.id.clone());
+    let operation = NewOperation::on_machine(OperationRequest::Create { start }, &row.item, actor);
+    row.item.operation = Some(operation.id().to_owned());
     let mut write = app.database().write().await?;
     write.add_machine(&row).await.map_err(|error| match error {
         DatabaseError::Duplicate => name_taken(&row.item.name),
         other => other.into(),
     })?;
-    record(&mut write, &row.item, &operation, &request, actor).await?;
+    operation.record(&mut write).await?;
     write.commit().await?;
-    let live = spawn(app, operation, request, secrets);
+    let live = operation.begin(app, secrets);
     Ok(Begun { machine: row.item, live })
 }
 
@@ -67,22 +64,29 @@ pub(crate) async fn begin(
         return Ok(Begun { machine: before.item, live: live.clone() });
     }
     check(&before, &request, current.as_ref())?;
-    let operation = new_operation(&request, &before.item.id, &caller.name);
     let mut row = before.clone();
-    row.item.operation = Some(operation.id.clone());
     if let OperationRequest::Delete { reason, .. } = &request {
         row.item.ended_reason = Some(reason.clone());
         row.desired = Desired::Absent;
         row.item.state = mimeo_manager_api::MachineState::Deleting;
     }
+    let operation = NewOperation::on_machine(request, &row.item, &caller.name);
+    row.item.operation = Some(operation.id().to_owned());
     write.store_machine(&mut row, &before).await?;
-    record(&mut write, &row.item, &operation, &request, &caller.name).await?;
+    operation.record(&mut write).await?;
     write.commit().await?;
-    if let Some(current) = current {
+    // One that changes other resources, too, goes on: the removal waits for it.
+    if let Some(current) = current.filter(|current| current.is_on_machine(machine)) {
         current.cancel.cancel();
     }
-    let live = spawn(app, operation, request, Secrets::default());
+    let live = operation.begin(app, Secrets::default());
     Ok(Begun { machine: row.item, live })
+}
+
+/// Refuses an operation on a machine that another operation changes, or that does not exist any more.
+pub(crate) fn check_idle(app: &App, row: &MachineRow, request: &OperationRequest) -> Result<()> {
+    let current = row.item.operation.as_deref().and_then(|id| app.operations().get(id));
+    check(row, request, current.as_ref())
 }
 
 fn check(row: &MachineRow, request: &OperationRequest, current: Option<&LiveOperation>) -> Result<()> {
@@ -107,46 +111,5 @@ fn check(row: &MachineRow, request: &OperationRequest, current: Option<&LiveOper
         let detail = format!("the machine {name:?} could not be created");
         return Err(ApiError::new(409, "machine-failed", detail).with_hint("remove it, and create it again"));
     }
-    Ok(())
-}
-
-fn new_operation(request: &OperationRequest, machine: &str, actor: &str) -> Operation {
-    let now = Timestamp::now();
-    Operation {
-        id: uuid::Uuid::now_v7().simple().to_string(),
-        kind: request.kind(),
-        status: OperationStatus::Running,
-        resource: Resource { kind: ResourceKind::Machine, id: machine.to_owned() },
-        stage: None,
-        progress: None,
-        stages: Vec::new(),
-        error: None,
-        result: None,
-        created_by: actor.to_owned(),
-        may_cancel: request.may_cancel(),
-        created_at: now,
-        updated_at: now,
-        finished_at: None,
-    }
-}
-
-/// Records an operation and its event.
-async fn record(
-    write: &mut Write<'_>,
-    machine: &Machine,
-    operation: &Operation,
-    request: &OperationRequest,
-    actor: &str,
-) -> Result<()> {
-    let owner = &machine.owner;
-    let request = serde_json::to_string(request)
-        .map_err(|error| ApiError::new(500, "internal", format!("cannot store the operation: {error}")))?;
-    let row = OperationRow { item: operation.clone(), owner: owner.clone(), request };
-    write.add_operation(&row).await?;
-    let kind = crate::problems::name_of(&operation.kind);
-    let data = json!({ "operation": operation.id, "name": machine.name, "request": kind });
-    let (kind, resource) =
-        (format!("machine.{kind}_requested"), resource(ResourceKind::Machine, &*machine.id));
-    write.event(EventDraft { kind: &kind, actor, owner, resource, data }).await?;
     Ok(())
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use mimeo_engine::act::{self, RunRequest, SpawnError, Starting};
 use mimeo_engine::launch_request::{MachineInfo, StartFailureKind};
 use mimeo_engine::{MachineId, Record, StartProgress};
-use mimeo_manager_api::{CreateMachine, Progress};
+use mimeo_manager_api::Progress;
 
-use super::LiveOperation;
 use super::finish::Outcome;
+use super::{LiveOperation, clone};
 use crate::App;
 use crate::convert;
-use crate::database::DatabaseError;
 use crate::observe;
 use crate::problems;
 use crate::secrets::Secrets;
@@ -29,11 +28,15 @@ pub(super) async fn create(
     start: bool,
     secrets: Secrets,
 ) -> Outcome {
-    let spec = match stored_request(app, machine).await {
-        Ok(Some(spec)) => spec,
+    let row = match app.database().machine(machine).await {
+        Ok(Some(row)) => row,
         Ok(None) => return Outcome::Cancelled,
         Err(error) => return Outcome::from(error),
     };
+    let Some(spec) = &row.spec else { return Outcome::Cancelled };
+    if let Some(snapshot) = &spec.snapshot {
+        return clone::create(app, live, &row, snapshot, secrets.reservation).await;
+    }
     // The manager made the id.
     let Ok(id) = MachineId::try_from(machine.to_owned()) else { return Outcome::Cancelled };
     loop {
@@ -42,7 +45,7 @@ pub(super) async fn create(
             tracing::debug!(component = "operations", machine = %found.record.name, "it exists already");
             return Outcome::Succeeded;
         }
-        let spec = match convert::machine_spec(&spec) {
+        let spec = match convert::machine_spec(spec) {
             Ok(spec) => spec,
             Err(error) => return Outcome::Failed(problems::invalid_field(&error), None),
         };
@@ -119,8 +122,4 @@ pub(super) fn report(live: &LiveOperation, progress: StartProgress) {
             live.progress("image", Progress { done: pull.done, total, unit: "bytes".to_owned() });
         }
     }
-}
-
-async fn stored_request(app: &App, machine: &str) -> Result<Option<CreateMachine>, DatabaseError> {
-    Ok(app.database().machine(machine).await?.and_then(|row| row.spec))
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mimeo_engine::act::SpawnError;
-use mimeo_manager_api::{Failure, OperationKind, OperationStatus, Problem, ResourceKind};
+use mimeo_manager_api::{Failure, Machine, Operation, OperationKind, OperationStatus, Problem, ResourceKind};
 use serde_json::json;
 
 use super::LiveOperation;
@@ -16,6 +16,8 @@ use crate::problems;
 pub(super) enum Outcome {
     /// It was carried out.
     Succeeded,
+    /// It was carried out, and this is its result.
+    Produced(serde_json::Value),
     /// It failed. The failure is for the machine's item.
     Failed(Problem, Option<Failure>),
     /// It was cancelled.
@@ -61,41 +63,64 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
     (operation.stage, operation.progress) = (None, None);
     (operation.updated_at, operation.finished_at) = (now, Some(now));
     (operation.status, operation.error) = match outcome {
-        Outcome::Succeeded => (OperationStatus::Succeeded, None),
+        Outcome::Succeeded | Outcome::Produced(_) => (OperationStatus::Succeeded, None),
         Outcome::Failed(problem, _) => (OperationStatus::Failed, Some(problem.clone())),
         Outcome::Cancelled | Outcome::Interrupted => (OperationStatus::Cancelled, None),
     };
     operation.may_cancel = false;
+    match outcome {
+        Outcome::Produced(result) => operation.result = Some(result.clone()),
+        Outcome::Succeeded | Outcome::Failed(..) | Outcome::Cancelled | Outcome::Interrupted => {}
+    }
     let mut write = app.database().write().await?;
     let mut machine = None;
     write.store_operation(&operation).await?;
-    if let Some(before) = write.machine(&operation.resource.id).await? {
-        let mut row = before.clone();
-        if row.item.operation.as_deref() == Some(operation.id.as_str()) {
-            row.item.operation = None;
-        }
-        if let Outcome::Failed(_, failure) = outcome {
-            row.item.failure.clone_from(failure);
-        } else if operation.kind == OperationKind::Start {
-            row.item.failure = None;
-        }
-        row.item.stage = None;
-        if !operation.stages.is_empty() {
-            row.item.stages.clone_from(&operation.stages);
-        }
-        observe::apply(app, &mut row);
-        machine = Some(row.item.clone());
-        store(&mut write, row, &before).await?;
-        record_event(&mut write, &operation, &before).await?;
+    if let Some(id) = &live.machine {
+        machine = finish_machine(app, &mut write, id, &operation, outcome).await?;
     }
+    record_event(&mut write, &operation, live).await?;
     write.commit().await?;
     app.metrics().operation_finished(&operation, machine.as_ref());
     app.operations().remove(operation);
     Ok(())
 }
 
+/// Records what has become of the machine; returns it.
+async fn finish_machine(
+    app: &App,
+    write: &mut Write<'_>,
+    machine: &str,
+    operation: &Operation,
+    outcome: &Outcome,
+) -> Result<Option<Machine>, DatabaseError> {
+    let Some(before) = write.machine(machine).await? else { return Ok(None) };
+    let mut row = before.clone();
+    if row.item.operation.as_deref() == Some(operation.id.as_str()) {
+        row.item.operation = None;
+    }
+    match outcome {
+        // The machine runs on whether it could be cloned or not.
+        _ if matches!(operation.kind, OperationKind::Snapshot | OperationKind::Fork) => {}
+        Outcome::Failed(_, failure) => row.item.failure.clone_from(failure),
+        _ if operation.kind == OperationKind::Start => row.item.failure = None,
+        _ => {}
+    }
+    row.item.stage = None;
+    if !operation.stages.is_empty() {
+        row.item.stages.clone_from(&operation.stages);
+    }
+    observe::apply(app, &mut row);
+    let item = row.item.clone();
+    store(write, row, &before).await?;
+    Ok(Some(item))
+}
+
 /// Stores the machine if it has changed, with its events.
-async fn store(write: &mut Write<'_>, mut row: MachineRow, before: &MachineRow) -> Result<(), DatabaseError> {
+pub(super) async fn store(
+    write: &mut Write<'_>,
+    mut row: MachineRow,
+    before: &MachineRow,
+) -> Result<(), DatabaseError> {
     if row == *before {
         return Ok(());
     }
@@ -105,22 +130,15 @@ async fn store(write: &mut Write<'_>, mut row: MachineRow, before: &MachineRow) 
 
 async fn record_event(
     write: &mut Write<'_>,
-    operation: &mimeo_manager_api::Operation,
-    machine: &MachineRow,
+    operation: &Operation,
+    live: &LiveOperation,
 ) -> Result<(), DatabaseError> {
     let status = problems::name_of(&operation.status);
     let code = operation.error.as_ref().map(|problem| problem.code.clone());
     let kind = problems::name_of(&operation.kind);
     let resource = resource(ResourceKind::Operation, &*operation.id);
-    let data = json!({ "machine": machine.item.id, "kind": kind, "code": code });
+    let data = json!({ "resource": operation.resource, "machine": live.machine, "kind": kind, "code": code });
     let kind = format!("operation.{status}");
-    write
-        .event(EventDraft {
-            kind: &kind,
-            actor: &operation.created_by,
-            owner: &machine.item.owner,
-            resource,
-            data,
-        })
-        .await
+    let (actor, owner) = (&*operation.created_by, &*live.owner);
+    write.event(EventDraft { kind: &kind, actor, owner, resource, data }).await
 }

@@ -26,7 +26,12 @@ fn outcome(result: Result<(), ActError>) -> Outcome {
 }
 
 fn gone() -> Outcome {
-    Outcome::Failed(Problem::new(410, "machine-deleted", "the machine no longer exists"), None)
+    Outcome::Failed(gone_problem(), None)
+}
+
+/// The machine of an operation was removed.
+pub(super) fn gone_problem() -> Problem {
+    Problem::new(410, "machine-deleted", "the machine no longer exists")
 }
 
 /// Starts a machine.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mimeo_manager_api::{Operation, Progress, Stage};
+use mimeo_manager_api::{Operation, Progress, Resource, ResourceKind, Stage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub(crate) struct LiveOperation {
     state: Arc<watch::Sender<Operation>>,
+    /// The owner of the resource.
+    pub(crate) owner: Arc<str>,
+    /// The machine that no other operation changes meanwhile.
+    pub(crate) machine: Option<Arc<str>>,
     /// Cancelled by DELETE.
     pub(crate) cancel: CancellationToken,
 }
@@ -25,9 +29,11 @@ pub(crate) struct LiveOperations {
 
 impl LiveOperations {
     /// Adds an operation.
-    pub(crate) fn add(&self, operation: Operation) -> LiveOperation {
+    pub(crate) fn add(&self, operation: Operation, owner: &str, machine: Option<&str>) -> LiveOperation {
         let id = operation.id.clone();
         let live = LiveOperation {
+            owner: owner.into(),
+            machine: machine.map(Into::into),
             state: Arc::new(watch::Sender::new(operation)),
             cancel: CancellationToken::new(),
         };
@@ -38,6 +44,11 @@ impl LiveOperations {
     /// Finds an operation.
     pub(crate) fn get(&self, id: &str) -> Option<LiveOperation> {
         self.lock().get(id).cloned()
+    }
+
+    /// Whether an operation on this resource is being carried out.
+    pub(crate) fn uses(&self, resource: &Resource) -> bool {
+        self.lock().values().any(|live| live.state.borrow().resource == *resource)
     }
 
     /// Removes an operation that has finished, and tells those who wait for it.
@@ -67,6 +78,12 @@ impl LiveOperation {
         self.state.borrow().clone()
     }
 
+    /// Whether it changes nothing but this machine.
+    pub(crate) fn is_on_machine(&self, machine: &str) -> bool {
+        let resource = &self.state.borrow().resource;
+        resource.kind == ResourceKind::Machine && resource.id == machine
+    }
+
     /// Notes that a stage has ended.
     pub(crate) fn stage_ended(&self, name: String, ms: u64) {
         self.change(|operation| {
@@ -82,6 +99,16 @@ impl LiveOperation {
             operation.stage = Some(stage.to_owned());
             operation.progress = Some(progress);
         });
+    }
+
+    /// Shows a part of the result before the operation has finished.
+    pub(crate) fn show_result(&self, result: serde_json::Value) {
+        self.change(|operation| operation.result = Some(result));
+    }
+
+    /// Names the resource, which was unknown when the operation began.
+    pub(crate) fn name_resource(&self, id: &str) {
+        self.change(|operation| id.clone_into(&mut operation.resource.id));
     }
 
     fn change(&self, change: impl FnOnce(&mut Operation)) {

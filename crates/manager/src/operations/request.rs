@@ -1,6 +1,8 @@
 //! What an operation does, in a form that is stored.
 
-use mimeo_manager_api::OperationKind;
+use mimeo_manager_api::{
+    CreateRuntimeSnapshot, OperationKind, PullImage, Resource, ResourceKind, SnapshotKind,
+};
 use serde::{Deserialize, Serialize};
 
 /// What an operation does.
@@ -35,6 +37,42 @@ pub(crate) enum OperationRequest {
         /// Why.
         reason: String,
     },
+    /// Takes the snapshot.
+    Snapshot {
+        /// The machine.
+        machine: String,
+        /// What the snapshot is to hold.
+        contents: Option<SnapshotKind>,
+    },
+    /// Starts clones of the snapshot.
+    Instantiate {
+        /// The clones, by their ids.
+        machines: Vec<String>,
+    },
+    /// Starts clones of the machine, all or none.
+    Fork {
+        /// The clones, by their ids.
+        machines: Vec<String>,
+    },
+    /// Pulls the image.
+    Pull {
+        /// The request, without a login.
+        request: Box<PullImage>,
+        /// Whether the request has a login, which is stored nowhere.
+        has_login: bool,
+    },
+    /// Makes the boot snapshot of machines of this configuration.
+    Build {
+        /// The configuration.
+        configuration: CreateRuntimeSnapshot,
+    },
+    /// Makes a boot snapshot again.
+    Rebuild {
+        /// The boot snapshot that is replaced.
+        snapshot: String,
+        /// The configuration of its machines.
+        configuration: CreateRuntimeSnapshot,
+    },
 }
 
 impl OperationRequest {
@@ -48,11 +86,32 @@ impl OperationRequest {
             Self::Pause => OperationKind::Pause,
             Self::Resume => OperationKind::Resume,
             Self::Delete { .. } => OperationKind::Delete,
+            Self::Snapshot { .. } => OperationKind::Snapshot,
+            Self::Instantiate { .. } => OperationKind::Instantiate,
+            Self::Fork { .. } => OperationKind::Fork,
+            Self::Pull { .. } => OperationKind::Pull,
+            Self::Build { .. } => OperationKind::Build,
+            Self::Rebuild { .. } => OperationKind::Rebuild,
+        }
+    }
+
+    /// The machine that no other operation changes meanwhile.
+    pub(crate) fn machine(&self, resource: &Resource) -> Option<String> {
+        match self {
+            Self::Snapshot { machine, .. } => Some(machine.clone()),
+            _ => (resource.kind == ResourceKind::Machine).then(|| resource.id.clone()),
         }
     }
 
     /// Whether DELETE cancels it, with everything undone.
     pub(crate) fn may_cancel(&self) -> bool {
-        matches!(self, Self::Create { .. } | Self::Start)
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Start
+                | Self::Instantiate { .. }
+                | Self::Pull { .. }
+                | Self::Build { .. }
+        )
     }
 }

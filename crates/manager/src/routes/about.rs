@@ -11,7 +11,18 @@ use crate::App;
 use crate::http::{Caller, Json, Policy, Routes};
 
 /// What was added to `/v1`, in the order in which it was added.
-const EXTENSIONS: [&str; 5] = ["machines", "operations", "users", "tokens", "idempotency"];
+const EXTENSIONS: [&str; 10] = [
+    "machines",
+    "operations",
+    "users",
+    "tokens",
+    "idempotency",
+    "snapshots",
+    "pools",
+    "images",
+    "runtime-snapshots",
+    "volumes",
+];
 
 /// The API's document as JSON.
 #[derive(Debug, Clone)]

@@ -19,11 +19,13 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::http::{Policy, Routes};
+pub(crate) use create::expiry;
 pub(crate) use find::{find, in_engine, recorded, running_in_engine};
-pub(crate) use list::owner;
+pub(crate) use list::{labels, owner};
 
 pub(super) fn routes(app: &App) -> Routes {
     Routes::new(app)
+        .merge(super::snapshots::of_machines(app))
         .add(Policy::Read, routes!(list::list))
         .add(Policy::Write, routes!(create::create))
         .add(Policy::Read, routes!(read::get))

@@ -1,7 +1,7 @@
 //! `mimeo snapshot serve`: a server that starts clones of one snapshot.
 
 use mimeo_engine::Engine;
-use mimeo_engine::snapshot_server::{self, ServeRecord};
+use mimeo_engine::snapshot_server::{self, ServeOptions, ServeRecord};
 
 use crate::error::CliError;
 use crate::output;
@@ -9,7 +9,7 @@ use crate::output;
 /// Arguments of `mimeo snapshot serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The server prints its id, process id and socket once it accepts requests. When it ends, its clones end, too.\n\nExamples:\n  mimeo snapshot serve warm --pool 4\n  mimeo snapshot run --pid 4711 --name one"
+    after_help = "The server prints its id, process id and socket once it accepts requests. When it ends, its clones end, too, unless --release is given.\n\nExamples:\n  mimeo snapshot serve warm --pool 4\n  mimeo snapshot run --pid 4711 --name one"
 )]
 pub(crate) struct Args {
     /// The snapshot: its tag, its id or the start of its id
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// the pages that earlier clones needed; only for drivers that support it (firecracker)
     #[arg(long)]
     pager: bool,
+    /// Let clones run on when the server ends; those that wait in its pool end with it
+    #[arg(long, conflicts_with = "pager")]
+    release: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -44,6 +47,7 @@ pub(crate) async fn run(engine: &Engine, args: Args) -> Result<i32, CliError> {
         // The server runs even if its standard output is closed.
         printed.ok();
     };
-    snapshot_server::serve(engine, &snapshot, args.pool, args.pager, started).await?;
+    let options = ServeOptions { pool: args.pool, pager: args.pager, releases_clones: args.release };
+    snapshot_server::serve(engine, &snapshot, options, started).await?;
     Ok(0)
 }

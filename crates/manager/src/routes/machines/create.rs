@@ -17,7 +17,9 @@ use crate::item;
 use crate::operations;
 use crate::problems;
 use crate::routes::accepted::answer;
+use crate::routes::snapshots::create_clone;
 use crate::secrets::Secrets;
+use crate::volumes;
 
 /// The longest time to live, ten years: a longer one is an error in the request.
 const MAX_TTL_SECONDS: u64 = 10 * 365 * 24 * 3600;
@@ -38,8 +40,12 @@ pub(super) async fn create(
     let wait = wait::seconds(&mut query, "wait", 0.0)?;
     query.finish()?;
     check_host_access(&caller, &request)?;
+    if request.snapshot.is_some() {
+        return create_clone(&app, &caller, request, wait).await;
+    }
     let spec = convert::machine_spec(&request).map_err(|error| problems::invalid_field(&error))?;
     let secrets = secrets(&request)?;
+    volumes::claim(&app, &caller, &request).await?;
     let start = request.start.unwrap_or(true);
     let row = new_row(&caller, request, &spec)?;
     let begun = operations::begin_create(&app, &caller.name, row, start, secrets).await?;
@@ -65,7 +71,7 @@ fn secrets(request: &CreateMachine) -> Result<Secrets> {
         username: credentials.user,
         password: credentials.password,
     };
-    Ok(Secrets { registry_login: credentials.map(login) })
+    Ok(Secrets { registry_login: credentials.map(login), ..Secrets::default() })
 }
 
 fn new_row(caller: &Caller, mut request: CreateMachine, spec: &MachineSpec) -> Result<MachineRow> {
@@ -82,7 +88,7 @@ fn new_row(caller: &Caller, mut request: CreateMachine, spec: &MachineSpec) -> R
 }
 
 /// When a machine with this time to live is removed.
-pub(super) fn expiry(seconds: u64) -> Result<jiff::Timestamp> {
+pub(crate) fn expiry(seconds: u64) -> Result<jiff::Timestamp> {
     if !(1..=MAX_TTL_SECONDS).contains(&seconds) {
         let detail = format!("ttl_seconds {seconds} is not between 1 and {MAX_TTL_SECONDS}");
         return Err(ApiError::new(422, "invalid-field", detail));

@@ -55,7 +55,8 @@ pub(crate) fn owner(query: &mut Query, caller: &Caller) -> Result<Option<String>
     Ok(caller.only_owner().or(requested))
 }
 
-fn labels(query: &mut Query) -> Result<Vec<(String, Option<String>)>> {
+/// Takes `label`.
+pub(crate) fn labels(query: &mut Query) -> Result<Vec<(String, Option<String>)>> {
     let parse = |text: String| match text.split_once('=') {
         Some(("", _)) => {
             Err(ApiError::invalid(format!("cannot read the label {text:?}: write KEY or KEY=VALUE")))

@@ -1,0 +1,189 @@
+//! Snapshots: their owners, their labels, and the item that the API shows.
+
+use mimeo_manager_api::{Snapshot, SnapshotState};
+use sqlx::any::AnyRow;
+use sqlx::{Any, QueryBuilder, Row};
+
+use super::machines::{After, Sort};
+use super::{Database, DatabaseError, Write, json, name_of, parse};
+
+/// Which snapshots are listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SnapshotFilter {
+    /// Only those of this owner.
+    pub(crate) owner: Option<String>,
+    /// Only the one with this tag.
+    pub(crate) tag: Option<String>,
+    /// Only those of the machine with this id.
+    pub(crate) machine: Option<String>,
+    /// Only those that have these labels, with this value if there is one.
+    pub(crate) labels: Vec<(String, Option<String>)>,
+    /// The order: by tag instead of by name.
+    pub(crate) sort: Sort,
+    /// Where the page begins.
+    pub(crate) after: Option<After>,
+    /// The size of the page.
+    pub(crate) limit: i64,
+}
+
+impl Database {
+    /// Reads the snapshots that a word names: by tag, by id or by the start of the id.
+    pub(crate) async fn snapshots_named(&self, word: &str) -> Result<Vec<Snapshot>, DatabaseError> {
+        // The ids that begin with the word are those between it and it with a letter after the last digit.
+        let rows = sqlx::query(
+            "SELECT s.item FROM snapshots s WHERE (s.tag = $1 AND s.tag <> '') OR (s.id >= $1 AND s.id < $2) \
+             ORDER BY s.id LIMIT 3",
+        );
+        let rows = rows.bind(word.to_owned()).bind(format!("{word}g")).fetch_all(&self.pool).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Lists a page of snapshots.
+    pub(crate) async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, DatabaseError> {
+        list_query(filter).build().fetch_all(&self.pool).await?.iter().map(from_row).collect()
+    }
+
+    /// Reads all snapshots.
+    pub(crate) async fn all_snapshots(&self) -> Result<Vec<Snapshot>, DatabaseError> {
+        let rows = sqlx::query("SELECT s.item FROM snapshots s").fetch_all(&self.pool).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Lists the pools that are to be kept: the snapshot's id, and how many clones are to be ready; 0 if it is to be ended.
+    pub(crate) async fn pools(&self) -> Result<Vec<(String, u32)>, DatabaseError> {
+        let rows = sqlx::query("SELECT snapshot, size FROM pools ORDER BY snapshot");
+        let rows = rows.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, size(row.try_get(1)?)))).collect()
+    }
+
+    /// Reads the size of a snapshot's pool; `None` if it has none.
+    pub(crate) async fn pool_size(&self, snapshot: &str) -> Result<Option<u32>, DatabaseError> {
+        let query = sqlx::query("SELECT size FROM pools WHERE snapshot = $1 AND size > 0");
+        let row = query.bind(snapshot.to_owned()).fetch_optional(&self.pool).await?;
+        row.map(|row| Ok(size(row.try_get(0)?))).transpose()
+    }
+}
+
+fn size(size: i64) -> u32 {
+    u32::try_from(size).unwrap_or_default()
+}
+
+fn from_row(row: &AnyRow) -> Result<Snapshot, DatabaseError> {
+    parse(&row.try_get::<String, _>(0)?, "snapshot", "")
+}
+
+fn list_query(filter: &SnapshotFilter) -> QueryBuilder<Any> {
+    let mut query = QueryBuilder::new("SELECT s.item FROM snapshots s WHERE 1 = 1");
+    if let Some(owner) = &filter.owner {
+        query.push(" AND s.owner = ").push_bind(owner.clone());
+    }
+    if let Some(tag) = &filter.tag {
+        query.push(" AND s.tag = ").push_bind(tag.clone());
+    }
+    if let Some(machine) = &filter.machine {
+        query.push(" AND s.machine = ").push_bind(machine.clone());
+    }
+    for (key, value) in &filter.labels {
+        query.push(" AND EXISTS (SELECT 1 FROM snapshot_labels l WHERE l.snapshot = s.id AND l.key = ");
+        query.push_bind(key.clone());
+        if let Some(value) = value {
+            query.push(" AND l.value = ").push_bind(value.clone());
+        }
+        query.push(")");
+    }
+    push_page(&mut query, filter);
+    query
+}
+
+fn push_page(query: &mut QueryBuilder<Any>, filter: &SnapshotFilter) {
+    let Sort { by_name, descending } = filter.sort;
+    let column = if by_name { "s.tag" } else { "s.created_at" };
+    let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };
+    if let Some(After { key, id }) = &filter.after {
+        query.push(format!(" AND ({column}, s.id) {sign} ("));
+        match key.parse::<i64>() {
+            Ok(time) if !by_name => query.push_bind(time),
+            _ => query.push_bind(key.clone()),
+        };
+        query.push(", ").push_bind(id.clone()).push(")");
+    }
+    query.push(format!(" ORDER BY {column} {order}, s.id {order} LIMIT ")).push_bind(filter.limit);
+}
+
+/// The place of a snapshot in a list of this order.
+pub(crate) fn place_of_snapshot(snapshot: &Snapshot, sort: Sort) -> After {
+    let tag = snapshot.tag.clone().unwrap_or_default();
+    let key = if sort.by_name { tag } else { snapshot.created_at.as_microsecond().to_string() };
+    After { key, id: snapshot.id.clone() }
+}
+
+impl Write<'_> {
+    /// Reads one snapshot in order to change it.
+    pub(crate) async fn snapshot(&mut self, id: &str) -> Result<Option<Snapshot>, DatabaseError> {
+        let query = sqlx::query("SELECT s.item FROM snapshots s WHERE s.id = $1").bind(id.to_owned());
+        query.fetch_optional(self.connection()).await?.map(|row| from_row(&row)).transpose()
+    }
+
+    /// Adds a snapshot.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Duplicate`] if its tag is taken.
+    pub(crate) async fn add_snapshot(&mut self, item: &Snapshot) -> Result<(), DatabaseError> {
+        sqlx::query(
+            "INSERT INTO snapshots (id, owner, tag, machine, state, created_at, item) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(item.id.clone())
+        .bind(item.owner.clone())
+        .bind(item.tag.clone().unwrap_or_default())
+        .bind(item.machine.clone())
+        .bind(name_of(&item.state))
+        .bind(item.created_at.as_microsecond())
+        .bind(json(item))
+        .execute(self.connection())
+        .await?;
+        for (key, value) in &item.labels {
+            sqlx::query("INSERT INTO snapshot_labels (snapshot, key, value) VALUES ($1, $2, $3)")
+                .bind(item.id.clone())
+                .bind(key.clone())
+                .bind(value.clone())
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Stores a snapshot that has been taken, as the next version.
+    pub(crate) async fn store_snapshot(&mut self, item: &mut Snapshot) -> Result<(), DatabaseError> {
+        (item.version, item.state) = (item.version + 1, SnapshotState::Ready);
+        let update = sqlx::query("UPDATE snapshots SET state = $2, created_at = $3, item = $4 WHERE id = $1");
+        let update = update.bind(item.id.clone()).bind(name_of(&item.state));
+        let update = update.bind(item.created_at.as_microsecond()).bind(json(item));
+        update.execute(self.connection()).await?;
+        Ok(())
+    }
+
+    /// Removes a snapshot's record. Returns whether there was one.
+    pub(crate) async fn remove_snapshot(&mut self, id: &str) -> Result<bool, DatabaseError> {
+        let delete = sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.to_owned());
+        Ok(delete.execute(self.connection()).await?.rows_affected() > 0)
+    }
+
+    /// Records the size of a snapshot's pool; 0 if it is to be ended.
+    pub(crate) async fn set_pool(&mut self, snapshot: &str, size: u32) -> Result<(), DatabaseError> {
+        sqlx::query(
+            "INSERT INTO pools (snapshot, size) VALUES ($1, $2) ON CONFLICT (snapshot) DO UPDATE SET size = excluded.size",
+        )
+        .bind(snapshot.to_owned())
+        .bind(i64::from(size))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets a pool that has ended.
+    pub(crate) async fn remove_pool(&mut self, snapshot: &str) -> Result<(), DatabaseError> {
+        let delete = sqlx::query("DELETE FROM pools WHERE snapshot = $1 AND size = 0");
+        delete.bind(snapshot.to_owned()).execute(self.connection()).await?;
+        Ok(())
+    }
+}

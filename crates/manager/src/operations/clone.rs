@@ -1,0 +1,103 @@
+//! Starts one clone of a snapshot: a machine whose row has its id and its settings.
+
+use std::time::Duration;
+
+use mimeo_engine::act::{self, SpawnError};
+use mimeo_engine::launch_request::StartFailureKind;
+use mimeo_engine::machine::{CloneOverrides, Phase};
+use mimeo_engine::snapshot_server::Reservation;
+use mimeo_engine::{Cloned, MachineId, SnapshotId};
+
+use super::LiveOperation;
+use super::finish::Outcome;
+use crate::App;
+use crate::convert::{self, ConvertError};
+use crate::database::MachineRow;
+
+/// Pause before a clone is started again, while the supervisor of an earlier attempt still undoes it.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// What the clone of this row does not take over from its snapshot.
+pub(super) fn overrides(row: &MachineRow) -> Result<CloneOverrides, ConvertError> {
+    let request = row.spec.clone().unwrap_or_default();
+    let id = MachineId::try_from(row.item.id.clone()).ok();
+    Ok(CloneOverrides { id, ..convert::clone_overrides(&request)? })
+}
+
+/// Starts the clone, unless an earlier manager has started it. Dropping the future undoes the start.
+pub(super) async fn start(
+    app: &App,
+    snapshot: &SnapshotId,
+    overrides: CloneOverrides,
+) -> Result<(), SpawnError> {
+    loop {
+        let found = overrides.id.as_ref().and_then(|id| app.engine().registry().read(id));
+        match found {
+            Some(found) if found.record.phase() != Phase::Creating => return Ok(()),
+            // Another process still makes or undoes it.
+            Some(_) => tokio::time::sleep(RETRY_DELAY).await,
+            None => match start_now(app, snapshot, overrides.clone()).await {
+                Err(error) if error.kind() == StartFailureKind::IdTaken => {
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+                done => return done,
+            },
+        }
+    }
+}
+
+async fn start_now(app: &App, snapshot: &SnapshotId, overrides: CloneOverrides) -> Result<(), SpawnError> {
+    let mut cloned = act::clone(app.engine(), snapshot, vec![overrides]).await;
+    match cloned.pop() {
+        Some(Cloned { outcome, .. }) => outcome.map(drop),
+        None => Err(SpawnError::Gone),
+    }
+}
+
+/// Starts clones that are reserved in a pool. One whose process has ended meanwhile is `Gone`: [`start`] starts another.
+pub(super) async fn release(
+    reservation: Reservation,
+    clones: Vec<CloneOverrides>,
+) -> Vec<Result<(), SpawnError>> {
+    let count = clones.len();
+    let named = |overrides: CloneOverrides| Some((overrides.id.clone()?, overrides));
+    match reservation.release(clones.into_iter().filter_map(named).collect()).await {
+        Ok(cloned) => cloned.into_iter().map(|cloned| cloned.outcome.map(drop)).collect(),
+        Err(error) => {
+            let error = crate::chain::chain(&error);
+            tracing::warn!(component = "pools", error, "a pool has ended: starting the clones without it");
+            (0..count).map(|_| Err(SpawnError::Gone)).collect()
+        }
+    }
+}
+
+/// Creates a machine that is a clone.
+pub(super) async fn create(
+    app: &App,
+    live: &LiveOperation,
+    row: &MachineRow,
+    snapshot: &str,
+    reservation: Option<Reservation>,
+) -> Outcome {
+    let overrides = match overrides(row) {
+        Ok(overrides) => overrides,
+        Err(error) => return Outcome::Failed(crate::problems::invalid_field(&error), None),
+    };
+    let Ok(snapshot) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
+    let started = async {
+        if let Some(reservation) = reservation
+            && let Some(Ok(())) = release(reservation, vec![overrides.clone()]).await.pop()
+        {
+            return Ok(());
+        }
+        start(app, &snapshot, overrides).await
+    };
+    tokio::select! {
+        started = started => match started {
+            Ok(()) => Outcome::Succeeded,
+            Err(error) => Outcome::from(&error),
+        },
+        () = live.cancel.cancelled() => Outcome::Cancelled,
+        () = app.end().cancelled() => Outcome::Interrupted,
+    }
+}
