@@ -26,9 +26,6 @@ pub struct Socket {
     pub console: Vec<u8>,
 }
 
-/// The answer to a handshake.
-pub type Handshake = Response<Option<Vec<u8>>>;
-
 impl Socket {
     /// Opens a WebSocket with the client's token.
     #[must_use]

@@ -16,9 +16,7 @@ use mimeo_net::PortMapping;
 use mimeo_volume::VolumeSpec;
 use serde_json::{Value, json};
 
-use super::{
-    clone_overrides, create_machine, machine_spec, needs_host_access, registry_credentials,
-};
+use super::{clone_overrides, create_machine, machine_spec, needs_host_access, registry_credentials};
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()

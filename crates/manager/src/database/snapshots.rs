@@ -2,10 +2,10 @@
 
 use mimeo_manager_api::{Snapshot, SnapshotState};
 use sqlx::any::AnyRow;
-use sqlx::{Any, QueryBuilder, Row};
+use sqlx::Row;
 
 use super::machines::{After, Sort};
-use super::{Database, DatabaseError, Write, json, name_of, parse};
+use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
 /// Which snapshots are listed.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +40,7 @@ impl Database {
 
     /// Lists a page of snapshots.
     pub(crate) async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, DatabaseError> {
-        list_query(filter).build().fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        list_query(filter).fetch_all(&self.pool).await?.iter().map(from_row).collect()
     }
 
     /// Reads all snapshots.
@@ -72,7 +72,7 @@ fn from_row(row: &AnyRow) -> Result<Snapshot, DatabaseError> {
     parse(&row.try_get::<String, _>(0)?, "snapshot", "")
 }
 
-fn list_query(filter: &SnapshotFilter) -> QueryBuilder<Any> {
+fn list_query(filter: &SnapshotFilter) -> QueryBuilder {
     let mut query = QueryBuilder::new("SELECT s.item FROM snapshots s WHERE 1 = 1");
     if let Some(owner) = &filter.owner {
         query.push(" AND s.owner = ").push_bind(owner.clone());
@@ -95,7 +95,7 @@ fn list_query(filter: &SnapshotFilter) -> QueryBuilder<Any> {
     query
 }
 
-fn push_page(query: &mut QueryBuilder<Any>, filter: &SnapshotFilter) {
+fn push_page(query: &mut QueryBuilder, filter: &SnapshotFilter) {
     let Sort { by_name, descending } = filter.sort;
     let column = if by_name { "s.tag" } else { "s.created_at" };
     let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };

@@ -60,6 +60,12 @@ impl From<Problem> for ApiError {
     }
 }
 
+impl From<Box<Problem>> for ApiError {
+    fn from(problem: Box<Problem>) -> Self {
+        Self { problem, retry_after: None }
+    }
+}
+
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         if let DatabaseError::Quota(exceeded) = &error {

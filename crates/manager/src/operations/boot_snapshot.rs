@@ -56,7 +56,7 @@ pub(crate) fn machine_spec(app: &App, wire: &CreateRuntimeSnapshot) -> Result<Ma
 pub(super) async fn build(app: &App, live: &LiveOperation, configuration: &CreateRuntimeSnapshot) -> Outcome {
     let spec = match machine_spec(app, configuration) {
         Ok(spec) => spec,
-        Err(error) => return Outcome::Failed(crate::problems::invalid_field(&error), None),
+        Err(error) => return Outcome::failed(crate::problems::invalid_field(&error)),
     };
     let built = tokio::select! {
         built = boot_snapshot::prepare(app.engine(), &spec) => built,
@@ -75,7 +75,7 @@ pub(super) async fn rebuild(
 ) -> Outcome {
     let spec = match machine_spec(app, configuration) {
         Ok(spec) => spec,
-        Err(error) => return Outcome::Failed(crate::problems::invalid_field(&error), None),
+        Err(error) => return Outcome::failed(crate::problems::invalid_field(&error)),
     };
     let Ok(id) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
     let rebuilt = async {
@@ -99,6 +99,6 @@ async fn finish(app: &App, live: &LiveOperation, made: Result<Snapshot, BootSnap
             let item = runtime_snapshots::item(app, &snapshot).await;
             Outcome::Produced(serde_json::to_value(item).unwrap_or_default())
         }
-        Err(error) => Outcome::Failed(crate::problems::boot_problem(&error), None),
+        Err(error) => Outcome::failed(crate::problems::boot_problem(&error)),
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn create(
 ) -> Outcome {
     let overrides = match overrides(row) {
         Ok(overrides) => overrides,
-        Err(error) => return Outcome::Failed(crate::problems::invalid_field(&error), None),
+        Err(error) => return Outcome::failed(crate::problems::invalid_field(&error)),
     };
     let Ok(snapshot) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
     let started = async {

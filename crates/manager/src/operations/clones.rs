@@ -124,7 +124,7 @@ pub(super) fn outcome(live: &LiveOperation) -> Outcome {
         return Outcome::Succeeded;
     }
     match results.clones.into_iter().find_map(|clone| clone.problem) {
-        Some(problem) => Outcome::Failed(problem, None),
+        Some(problem) => Outcome::failed(problem),
         None => Outcome::Cancelled,
     }
 }

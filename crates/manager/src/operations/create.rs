@@ -47,7 +47,7 @@ pub(super) async fn create(
         }
         let spec = match convert::machine_spec(spec) {
             Ok(spec) => spec,
-            Err(error) => return Outcome::Failed(problems::invalid_field(&error), None),
+            Err(error) => return Outcome::failed(problems::invalid_field(&error)),
         };
         let registry_login = secrets.registry_login.clone();
         let request = RunRequest { spec, id: Some(id.clone()), registry_login };

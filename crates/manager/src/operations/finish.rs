@@ -19,22 +19,29 @@ pub(super) enum Outcome {
     /// It was carried out, and this is its result.
     Produced(serde_json::Value),
     /// It failed. The failure is for the machine's item.
-    Failed(Problem, Option<Failure>),
+    Failed(Box<Problem>, Option<Box<Failure>>),
     /// It was cancelled.
     Cancelled,
     /// The manager ends; the next one takes it up again.
     Interrupted,
 }
 
+impl Outcome {
+    /// A failure that is none of a machine.
+    pub(super) fn failed(problem: Problem) -> Self {
+        Self::Failed(Box::new(problem), None)
+    }
+}
+
 impl From<DatabaseError> for Outcome {
     fn from(error: DatabaseError) -> Self {
-        Self::Failed(crate::http::ApiError::from(error).problem().clone(), None)
+        Self::failed(crate::http::ApiError::from(error).problem().clone())
     }
 }
 
 impl From<&SpawnError> for Outcome {
     fn from(error: &SpawnError) -> Self {
-        Self::Failed(problems::start_problem(error), Some(problems::start_failure(error)))
+        Self::Failed(Box::new(problems::start_problem(error)), Some(Box::new(problems::start_failure(error))))
     }
 }
 
@@ -64,7 +71,7 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
     (operation.updated_at, operation.finished_at) = (now, Some(now));
     (operation.status, operation.error) = match outcome {
         Outcome::Succeeded | Outcome::Produced(_) => (OperationStatus::Succeeded, None),
-        Outcome::Failed(problem, _) => (OperationStatus::Failed, Some(problem.clone())),
+        Outcome::Failed(problem, _) => (OperationStatus::Failed, Some(Problem::clone(problem))),
         Outcome::Cancelled | Outcome::Interrupted => (OperationStatus::Cancelled, None),
     };
     operation.may_cancel = false;
@@ -101,7 +108,7 @@ async fn finish_machine(
     match outcome {
         // The machine runs on whether it could be cloned or not.
         _ if matches!(operation.kind, OperationKind::Snapshot | OperationKind::Fork) => {}
-        Outcome::Failed(_, failure) => row.item.failure.clone_from(failure),
+        Outcome::Failed(_, failure) => row.item.failure = failure.as_deref().cloned(),
         _ if operation.kind == OperationKind::Start => row.item.failure = None,
         _ => {}
     }

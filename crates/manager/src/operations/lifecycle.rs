@@ -21,12 +21,12 @@ fn find(app: &App, machine: &str) -> Option<Found> {
 fn outcome(result: Result<(), ActError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Succeeded,
-        Err(error) => Outcome::Failed(problems::act_problem(&error), None),
+        Err(error) => Outcome::failed(problems::act_problem(&error)),
     }
 }
 
 fn gone() -> Outcome {
-    Outcome::Failed(gone_problem(), None)
+    Outcome::failed(gone_problem())
 }
 
 /// The machine of an operation was removed.

@@ -24,11 +24,11 @@ pub(super) async fn pull(
     login: Option<RegistryLogin>,
 ) -> Outcome {
     if has_login && login.is_none() {
-        return Outcome::Failed(login_lost(), None);
+        return Outcome::failed(login_lost());
     }
     let store = match app.engine().images() {
         Ok(store) => store,
-        Err(error) => return Outcome::Failed(Problem::new(500, "store-unreadable", chain(&error)), None),
+        Err(error) => return Outcome::failed(Problem::new(500, "store-unreadable", chain(&error))),
     };
     let local = store.find(&request.reference).ok().flatten();
     let outcome = match (request.policy, local) {
@@ -46,7 +46,7 @@ pub(super) async fn pull(
     };
     match outcome {
         Pulled::Image(image) => finish(app, live, &image).await,
-        Pulled::Failed(problem) => Outcome::Failed(problem, None),
+        Pulled::Failed(problem) => Outcome::failed(problem),
         Pulled::Cancelled => Outcome::Cancelled,
         Pulled::Interrupted => Outcome::Interrupted,
     }
@@ -130,7 +130,7 @@ async fn finish(app: &App, live: &LiveOperation, image: &Image) -> Outcome {
     live.name_resource(&image.id.to_string());
     match images::item(app, None, image).await {
         Ok(item) => Outcome::Produced(serde_json::to_value(item).unwrap_or_default()),
-        Err(error) => Outcome::Failed(error.problem().clone(), None),
+        Err(error) => Outcome::failed(error.problem().clone()),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn take(
         Err(_) => snapshots::forget(app, snapshot).await.map(|()| None),
     };
     match (taken, recorded) {
-        (Err(problem), _) => Outcome::Failed(problem, None),
+        (Err(problem), _) => Outcome::failed(problem),
         (Ok(_), Ok(item)) => Outcome::Produced(serde_json::to_value(item).unwrap_or_default()),
         (Ok(_), Err(error)) => Outcome::from(error),
     }
@@ -49,7 +49,7 @@ async fn try_take(
     }
     let found = MachineId::try_from(machine.to_owned()).ok().and_then(|id| app.engine().registry().read(&id));
     let found = found.ok_or_else(lifecycle::gone_problem)?;
-    check_contents(&found, contents)?;
+    check_contents(&found, contents).map_err(|problem| *problem)?;
     let tag = tag(app, id).await.map_err(|error| crate::http::ApiError::from(error).problem().clone())?;
     let taken = act::snapshot_as(app.engine(), &found, tag, id.clone()).await;
     taken.map_err(|error| problems::act_problem(&error))?;
@@ -69,14 +69,14 @@ async fn tag(app: &App, id: &SnapshotId) -> Result<Option<MachineName>, Database
 }
 
 /// Refuses a kind that a snapshot of this machine cannot be.
-pub(crate) fn check_contents(found: &Found, contents: Option<SnapshotKind>) -> Result<(), Problem> {
+pub(crate) fn check_contents(found: &Found, contents: Option<SnapshotKind>) -> Result<(), Box<Problem>> {
     let possible = match &found.record.origin {
         _ if !found.record.phase().is_live() => SnapshotKind::Disk,
         Some(_) => SnapshotKind::Diff,
         None => SnapshotKind::Full,
     };
     match contents {
-        Some(contents) if contents != possible => Err(unavailable(found, Some(contents), possible)),
+        Some(contents) if contents != possible => Err(Box::new(unavailable(found, Some(contents), possible))),
         _ => Ok(()),
     }
 }

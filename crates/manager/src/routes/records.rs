@@ -2,7 +2,7 @@
 //! itself. Other clients use the items of `/v1/vms` and `/v1/images`, which are stable.
 
 use axum::extract::{Path, State};
-use mimeo_engine::MachineId;
+use mimeo_engine::{MachineId, SnapshotId};
 use mimeo_manager_api::{Item, Items, Role, Scope};
 use serde_json::Value;
 use utoipa_axum::routes;
@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::machines::{find, in_engine};
 use crate::App;
 use crate::convert::MachineRecord;
-use crate::database::{MachineFilter, MachineRow, Sort};
+use crate::database::{MachineFilter, MachineRow, SnapshotFilter, Sort, place_of_snapshot};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page};
 
@@ -20,6 +20,8 @@ pub(super) fn routes(app: &App) -> Routes {
         .add(Policy::Read, routes!(machine))
         .add(Policy::Read, routes!(images))
         .add(Policy::Read, routes!(image))
+        .add(Policy::Read, routes!(snapshots))
+        .add(Policy::Read, routes!(snapshot))
         .add(Policy::Read, routes!(host))
 }
 
@@ -103,6 +105,52 @@ async fn image(State(app): State<App>, Path(name): Path<String>, query: Query) -
     });
     let inspection = inspection.await?.ok_or_else(|| ApiError::not_found("image", &name))?;
     Ok(Json(Item { item: to_value(&inspection)? }))
+}
+
+/// Lists snapshots as their manifests describe them.
+#[utoipa::path(get, path = "/snapshots", tag = "records", operation_id = "list_snapshot_records",
+    params(
+        ("limit" = Option<i64>, Query, description = "The size of the page; 100 by default", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page of records.", body = Items<Object>)))]
+async fn snapshots(State(app): State<App>, caller: Caller, mut query: Query) -> Result<Json<Items<Value>>> {
+    let limit = page::limit(&mut query)?;
+    let after = page::cursor(&mut query)?;
+    query.finish()?;
+    crate::snapshots::refresh(&app).await?;
+    let filter =
+        SnapshotFilter { owner: caller.only_owner(), after, limit: limit + 1, ..SnapshotFilter::default() };
+    let items = app.database().snapshots(&filter).await?;
+    let page = page::page(
+        items,
+        limit,
+        |item| place_of_snapshot(item, Sort::default()),
+        |item| manifest(&app, &item.id),
+    );
+    // A snapshot that is being taken has no manifest.
+    Ok(Json(Items { items: page.items.into_iter().flatten().collect(), next_cursor: page.next_cursor }))
+}
+
+/// Reads a snapshot as its manifest describes it.
+#[utoipa::path(get, path = "/snapshots/{id}", tag = "records", operation_id = "get_snapshot_record",
+    params(("id" = String, Path, description = "The snapshot: its tag, its id or the start of its id")),
+    responses((status = 200, description = "The record.", body = Item<Object>)))]
+async fn snapshot(
+    State(app): State<App>,
+    caller: Caller,
+    Path(word): Path<String>,
+    query: Query,
+) -> Result<Json<Item<Value>>> {
+    query.finish()?;
+    let id = super::snapshots::find(&app, &caller, &word).await?.id;
+    let item = manifest(&app, &id).ok_or_else(|| ApiError::not_found("snapshot", &word))?;
+    Ok(Json(Item { item }))
+}
+
+fn manifest(app: &App, id: &str) -> Option<Value> {
+    let id = SnapshotId::try_from(id.to_owned()).ok()?;
+    serde_json::to_value(app.engine().snapshots().read(&id).ok()?.manifest).ok()
 }
 
 /// Describes the manager's host, as `mimeo version` and `mimeo info` do.

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::http::{Policy, Routes};
 pub(crate) use clone::create_clone;
+pub(crate) use find::find;
 
 pub(super) fn routes(app: &App) -> Routes {
     Routes::new(app)
