@@ -1,6 +1,6 @@
 //! Creates directories, and removes paths.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown};
 use std::path::Path;
@@ -40,7 +40,7 @@ pub(super) fn make_directory(directory: &NewFile) -> Result<(), Failure> {
         }
         created => created.context(action())?,
     }
-    let opened = File::from(lookup::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?);
+    let opened = lookup::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
     fchown(&opened, directory.uid.or(Some(0)), directory.gid.or(Some(0))).context(action())?;
     let mode = directory.mode.unwrap_or(MODE) & 0o7777;
     Ok(opened.set_permissions(Permissions::from_mode(mode)).context(action())?)
