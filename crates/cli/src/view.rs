@@ -86,11 +86,11 @@ struct Listed {
 impl ImageNames {
     /// Loads the names of all local images.
     pub(crate) async fn load(host: &Host) -> Result<Self, CliError> {
-        Ok(Self::of(host.images().await?.images))
+        Ok(Self::from_images(host.images().await?.images))
     }
 
     /// The names of these images.
-    pub(crate) fn of(images: Vec<Image>) -> Self {
+    pub(crate) fn from_images(images: Vec<Image>) -> Self {
         let listed = images.into_iter().map(|image| {
             let id = image.id.to_string();
             (id, Listed { names: image.names, size: image.size, volumes: image.config.volumes })

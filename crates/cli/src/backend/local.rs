@@ -224,7 +224,7 @@ impl Backend for LocalBackend {
     }
 
     async fn remove_image(&self, text: &str, force: bool) -> Result<Removed, CliError> {
-        let users = ImageUsers::of(self.machines().await?, self.snapshots().await?);
+        let users = ImageUsers::from_records(self.machines().await?, self.snapshots().await?);
         let removed = self.engine.images()?.remove(text, force, &|image| users.describe(image));
         removed.map_err(remove_image_error)
     }

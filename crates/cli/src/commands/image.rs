@@ -98,11 +98,11 @@ pub(crate) struct ImageUsers(Vec<(String, String)>);
 impl ImageUsers {
     pub(crate) fn load(engine: &Engine) -> Result<Self, CliError> {
         let snapshots = engine.snapshots().list()?.into_iter().map(|snapshot| snapshot.manifest);
-        Ok(Self::of(engine.registry().list()?, snapshots.collect()))
+        Ok(Self::from_records(engine.registry().list()?, snapshots.collect()))
     }
 
     /// Those of these machines and snapshots.
-    pub(crate) fn of(machines: Vec<Found>, snapshots: Vec<Manifest>) -> Self {
+    pub(crate) fn from_records(machines: Vec<Found>, snapshots: Vec<Manifest>) -> Self {
         let machines = machines.into_iter().filter_map(|found| {
             let name = format!("machine {}", found.record.name);
             Some((found.record.image?.id, name))

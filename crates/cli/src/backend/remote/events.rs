@@ -42,20 +42,25 @@ pub(super) struct RemoteEvents {
 impl RemoteEvents {
     /// Reads the stored events if `past`, and begins to follow.
     pub(super) async fn open(remote: &RemoteBackend, past: bool) -> Result<Self, RemoteError> {
-        let (mut stored, mut after) = (Vec::new(), None);
-        while past {
-            let path = format!("/v1/events?limit={PAGE}&after={}", after.unwrap_or(0));
-            let page: api::EventList = remote.http.call(Method::GET, &path, NO_BODY).await?;
-            after = page.items.last().map(|event| event.seq).or(after);
-            stored.extend(page.items.iter().filter_map(podman_event));
-            if page.next_cursor.is_none() {
-                break;
-            }
-        }
+        let (past, after) = if past { stored(remote).await? } else { (Vec::new(), None) };
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
         let request = remote.http.request(Method::GET, &format!("/v1/events{after}"));
         let response = remote.http.send(request.header(ACCEPT, "text/event-stream")).await?;
-        Ok(Self { remote: remote.clone(), past: stored, response, received: Vec::new() })
+        Ok(Self { remote: remote.clone(), past, response, received: Vec::new() })
+    }
+}
+
+/// The stored events, and the number of the last one.
+async fn stored(remote: &RemoteBackend) -> Result<(Vec<Event>, Option<i64>), RemoteError> {
+    let (mut events, mut after) = (Vec::new(), None);
+    loop {
+        let path = format!("/v1/events?limit={PAGE}&after={}", after.unwrap_or(0));
+        let page: api::EventList = remote.http.call(Method::GET, &path, NO_BODY).await?;
+        after = page.items.last().map(|event| event.seq).or(after);
+        events.extend(page.items.iter().filter_map(podman_event));
+        if page.next_cursor.is_none() {
+            return Ok((events, after));
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) async fn run(host: &Host, args: &Args) -> Result<i32, CliError> {
         let Some(part) = &args.name else { return true };
         image.names.iter().any(|name| name.contains(part.as_str()))
     };
-    let users = ImageUsers::of(host.machines().await?, host.snapshots().await?);
+    let users = ImageUsers::from_records(host.machines().await?, host.snapshots().await?);
     let filters = Filters::parse(&args.filter, &listing.images)?;
     let chosen = |image: &&Image| matches(image) && filters.accept(image, users.count(image));
     let images: Vec<_> = listing.images.iter().filter(chosen).collect();

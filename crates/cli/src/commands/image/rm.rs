@@ -61,7 +61,7 @@ fn named_images(args: &Args) -> Vec<(String, bool)> {
 
 /// All images. One that nothing uses is removed with all its names.
 async fn all_images(host: &Host, force: bool) -> Result<Vec<(String, bool)>, CliError> {
-    let users = ImageUsers::of(host.machines().await?, host.snapshots().await?);
+    let users = ImageUsers::from_records(host.machines().await?, host.snapshots().await?);
     let images = host.images().await?.images;
     let target = |image: &mimeo_image::Image| (image.id.hex(), force || users.describe(image).is_none());
     Ok(images.iter().map(target).collect())

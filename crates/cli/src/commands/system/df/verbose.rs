@@ -46,7 +46,7 @@ fn images(engine: &Engine, now: Timestamp) -> Result<(), CliError> {
 }
 
 fn machines(engine: &Engine, now: Timestamp) -> Result<(), CliError> {
-    let names = ImageNames::of(engine.images()?.list()?.images);
+    let names = ImageNames::from_images(engine.images()?.list()?.images);
     let row = |found: Found| {
         let record = &found.record;
         vec![
