@@ -1,8 +1,8 @@
 //! Snapshots: their owners, their labels, and the item that the API shows.
 
 use mimeo_manager_api::{Snapshot, SnapshotState};
-use sqlx::any::AnyRow;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::machines::{After, Sort};
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
