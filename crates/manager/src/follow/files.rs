@@ -113,7 +113,7 @@ impl RotatedFile {
     }
 
     fn files(&self) -> io::Result<Vec<(FileId, File)>> {
-        (self.open)()?.into_iter().map(|file| Ok((FileId::of(&file)?, file))).collect()
+        (self.open)()?.into_iter().map(|file| Ok((FileId::identify(&file)?, file))).collect()
     }
 }
 

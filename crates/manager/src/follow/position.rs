@@ -16,7 +16,7 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    pub(super) fn identify(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let created = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let created = created.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
