@@ -1,6 +1,6 @@
 //! Pools of clones over HTTP.
 
-use e2e::{Client, Manager, User, World, as_root_and_user, until};
+use e2e::{Client, Manager, User, World, as_root_and_user, on_both_databases, until};
 use serde_json::{Value, json};
 
 /// Starts a machine, takes a snapshot `warm` of it, and removes it.
@@ -86,12 +86,10 @@ as_root_and_user!(clones_are_taken_from_a_pool_and_outlive_it, |world| {
     world.assert_empty();
 });
 
-#[test]
-fn a_pool_that_is_too_small_is_no_limit() {
-    let world = World::new(User::Root);
-    let manager = Manager::start(&world, &[]);
+on_both_databases!(a_pool_that_is_too_small_is_no_limit, new, |world, database| {
+    let manager = Manager::start_on(world, database, &[]);
     let client = manager.admin();
-    prepare(&world, &client);
+    prepare(world, &client);
     drop(fill(&client, 1));
     let done = client.post("/v1/snapshots/warm/instantiate?wait=120", &json!({ "count": 3 })).ok(201).json();
     let clones = done["operation"]["result"]["clones"].as_array().expect("a list").clone();
@@ -111,7 +109,7 @@ fn a_pool_that_is_too_small_is_no_limit() {
     client.delete("/v1/snapshots/warm").ok(200);
     manager.end();
     world.assert_empty();
-}
+});
 
 #[test]
 fn a_pool_whose_process_is_killed_is_kept_on() {

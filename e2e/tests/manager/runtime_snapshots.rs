@@ -1,6 +1,6 @@
 //! Boot snapshots and volumes over HTTP.
 
-use e2e::{Manager, User, World, as_root_and_user};
+use e2e::{Manager, User, World, as_root_and_user, on_both_databases};
 use serde_json::json;
 
 use crate::security::new_user;
@@ -66,13 +66,11 @@ fn a_boot_snapshot_that_snapshots_are_built_on_is_kept() {
     world.assert_removes_all();
 }
 
-#[test]
-fn volumes_have_owners() {
-    let world = World::with_volumes(User::Root);
+on_both_databases!(volumes_have_owners, with_volumes, |world, database| {
     let registry = e2e::Registry::start();
     drop(world.busybox());
     let image = registry.push(&world.files().join("busybox"), "app");
-    let manager = Manager::start(&world, &[]);
+    let manager = Manager::start_on(world, database, &[]);
     let admin = manager.admin();
     let (alice, bob) = (new_user(&admin, "alice", "user"), new_user(&admin, "bob", "user"));
     let request = json!({ "name": "data", "size_bytes": 100_000_000, "labels": { "a": "b" } });
@@ -106,6 +104,10 @@ fn volumes_have_owners() {
     for name in ["web", "bobs"] {
         admin.delete(&format!("/v1/vms/{name}?wait=60")).ok(200);
     }
+    let problem = admin.delete("/v1/users/bob").problem(409, "user-has-resources");
+    assert!(problem["detail"].as_str().is_some_and(|text| text.contains("the volume new")), "{problem}");
+    admin.delete("/v1/users/bob?new_owner=alice").ok(200);
+    assert_eq!(alice.get("/v1/volumes/new").ok(200).json()["item"]["owner"], "alice");
     for name in ["data", "new", "by-hand"] {
         admin.delete(&format!("/v1/volumes/{name}")).ok(200);
     }
@@ -115,4 +117,4 @@ fn volumes_have_owners() {
     admin.delete("/v1/volumes/data").ok(200);
     manager.end();
     world.assert_empty();
-}
+});

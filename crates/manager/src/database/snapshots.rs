@@ -162,6 +162,27 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Reads the snapshots of this owner.
+    pub(crate) async fn snapshots_of(&mut self, owner: &str) -> Result<Vec<Snapshot>, DatabaseError> {
+        let query = sqlx::query("SELECT s.item FROM snapshots s WHERE s.owner = $1 ORDER BY s.created_at");
+        let rows = query.bind(owner.to_owned()).fetch_all(self.connection()).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Makes another user the owner of a snapshot, in its next version.
+    pub(crate) async fn hand_over_snapshot(
+        &mut self,
+        mut item: Snapshot,
+        owner: &str,
+    ) -> Result<(), DatabaseError> {
+        owner.clone_into(&mut item.owner);
+        item.version += 1;
+        let update = sqlx::query("UPDATE snapshots SET owner = $2, item = $3 WHERE id = $1");
+        let update = update.bind(item.id.clone()).bind(item.owner.clone()).bind(json(&item));
+        update.execute(self.connection()).await?;
+        Ok(())
+    }
+
     /// Removes a snapshot's record. Returns whether there was one.
     pub(crate) async fn remove_snapshot(&mut self, id: &str) -> Result<bool, DatabaseError> {
         let delete = sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.to_owned());

@@ -37,6 +37,20 @@ impl Write<'_> {
         Ok(())
     }
 
+    /// Lists the names of the volumes of this owner.
+    pub(crate) async fn volumes_of(&mut self, owner: &str) -> Result<Vec<String>, DatabaseError> {
+        let query = sqlx::query("SELECT name FROM volumes WHERE owner = $1 ORDER BY name");
+        let rows = query.bind(owner.to_owned()).fetch_all(self.connection()).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Makes another user the owner of all volumes of this owner.
+    pub(crate) async fn hand_over_volumes(&mut self, from: &str, to: &str) -> Result<(), DatabaseError> {
+        let update = sqlx::query("UPDATE volumes SET owner = $2 WHERE owner = $1");
+        update.bind(from.to_owned()).bind(to.to_owned()).execute(self.connection()).await?;
+        Ok(())
+    }
+
     /// Forgets a volume that was removed.
     pub(crate) async fn remove_volume(&mut self, name: &str) -> Result<(), DatabaseError> {
         let delete = sqlx::query("DELETE FROM volumes WHERE name = $1").bind(name.to_owned());

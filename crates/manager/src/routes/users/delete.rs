@@ -9,11 +9,11 @@ use crate::database::{EventDraft, Write, resource};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 
-/// Removes a user, and the user's tokens. The machines of the user must be handed over to another one.
+/// Removes a user, and the user's tokens. The machines, snapshots and volumes of the user must be handed over to another one.
 #[utoipa::path(delete, path = "/{id}", tag = "users", operation_id = "delete_user",
     params(
         ("id" = String, Path, description = "The user's name or id"),
-        ("new_owner" = Option<String>, Query, description = "The user to whom the user's machines are handed over"),
+        ("new_owner" = Option<String>, Query, description = "The user to whom the user's machines, snapshots and volumes are handed over"),
     ),
     responses((status = 200, description = "The user who was removed.", body = Item<User>)))]
 pub(super) async fn delete(
@@ -40,15 +40,19 @@ pub(super) async fn delete(
 }
 
 async fn check_owns_nothing(write: &mut Write<'_>, user: &User) -> Result<usize> {
-    let owned = write.machines_of(&user.name).await?;
-    let Some(first) = owned.first() else { return Ok(0) };
-    let (count, name) = (owned.len(), &first.item.name);
-    let detail = format!("the user {:?} owns {count} machines, such as {name:?}", user.name);
+    let machines = write.machines_of(&user.name).await?;
+    let snapshots = write.snapshots_of(&user.name).await?;
+    let names = machines.into_iter().map(|row| format!("the machine {}", row.item.name));
+    let names = names.chain(snapshots.into_iter().map(|item| format!("the snapshot {}", item.id)));
+    let volumes = write.volumes_of(&user.name).await?;
+    let names: Vec<_> = names.chain(volumes.into_iter().map(|name| format!("the volume {name}"))).collect();
+    let Some(first) = names.first() else { return Ok(0) };
+    let detail = format!("the user {:?} owns {} resources, such as {first}", user.name, names.len());
     Err(ApiError::new(409, "user-has-resources", detail)
         .with_hint("remove them, or hand them over with ?new_owner=NAME"))
 }
 
-/// Makes another user the owner of the user's machines.
+/// Makes another user the owner of the user's machines, snapshots and volumes. Returns how many machines there are.
 async fn hand_over(app: &App, write: &mut Write<'_>, user: &User, word: &str) -> Result<usize> {
     let new_owner = super::find(app, word).await?;
     if new_owner.id == user.id {
@@ -61,5 +65,9 @@ async fn hand_over(app: &App, write: &mut Write<'_>, user: &User, word: &str) ->
         row.item.owner.clone_from(&new_owner.name);
         write.store_machine(&mut row, &before).await?;
     }
+    for item in write.snapshots_of(&user.name).await? {
+        write.hand_over_snapshot(item, &new_owner.name).await?;
+    }
+    write.hand_over_volumes(&user.name, &new_owner.name).await?;
     Ok(count)
 }
