@@ -13,11 +13,16 @@ use super::router::{BEARER, operations};
 use crate::App;
 
 /// What the groups of routes are for.
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 13] = [
     ("manager", "The manager itself: whether it works, what it can do, who you are."),
     (
         "machines",
         "Machines: a microVM each, with its container. `/v1/vms` and `/v1/containers` are two views of the same machines.",
+    ),
+    ("files", "Files of running machines' containers."),
+    (
+        "records",
+        "What the command line of the same version shows, in the engine's own form. Other clients use the other routes.",
     ),
     ("operations", "Changes that take time. Finished operations are kept for at least an hour."),
     ("events", "What happened, and who requested it. The events form a chain, so that an edit shows."),
