@@ -42,7 +42,7 @@ use events::ChainEnd;
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: AnyPool,
-    /// The last event, where it is known. Whoever holds the lock may write.
+    /// The last event, where it is known. The holder of the lock may write.
     chain_end: Arc<Mutex<Option<ChainEnd>>>,
     last_event: watch::Sender<i64>,
 }

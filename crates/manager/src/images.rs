@@ -31,14 +31,14 @@ impl ImageUsers {
         Ok(Self(machines.chain(snapshots).collect()))
     }
 
-    fn of<'a>(&'a self, image: &Stored) -> impl Iterator<Item = &'a (String, Resource, String)> + use<'a> {
+    fn users_of<'a>(&'a self, image: &Stored) -> impl Iterator<Item = &'a (String, Resource, String)> + use<'a> {
         let id = image.id.to_string();
         self.0.iter().filter(move |(used, ..)| *used == id)
     }
 
     /// The users of an image, for an error message; `None` if there are none.
     pub(crate) fn describe(&self, image: &Stored) -> Option<String> {
-        let names: Vec<_> = self.of(image).map(|(.., name)| name.as_str()).collect();
+        let names: Vec<_> = self.users_of(image).map(|(.., name)| name.as_str()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 }
@@ -79,8 +79,8 @@ pub(crate) async fn items(app: &App, caller: Option<&Caller>, images: Vec<Stored
         caller.is_some_and(|caller| caller.sees(owner))
     };
     let item = |image: Stored| {
-        let used_by = users.of(&image).map(|(_, user, _)| user.clone()).filter(is_visible).collect();
-        describe(&image, users.of(&image).next().is_some(), used_by)
+        let used_by = users.users_of(&image).map(|(_, user, _)| user.clone()).filter(is_visible).collect();
+        describe(&image, users.users_of(&image).next().is_some(), used_by)
     };
     Ok(images.into_iter().map(item).collect())
 }

@@ -84,7 +84,7 @@ impl Pools {
 /// Keeps the pools that were requested, until the manager ends. Their processes go on then.
 pub(crate) async fn run(app: App) {
     loop {
-        let pause = match keep(&app).await {
+        let pause = match fill_pools(&app).await {
             Ok(true) => INTERVAL,
             Ok(false) => SHORT_INTERVAL,
             Err(error) => {
@@ -101,7 +101,7 @@ pub(crate) async fn run(app: App) {
 }
 
 /// Compares the servers with the pools that were requested. Returns whether all is as it should be.
-async fn keep(app: &App) -> Result<bool, DatabaseError> {
+async fn fill_pools(app: &App) -> Result<bool, DatabaseError> {
     let wanted = app.database().pools().await?;
     let engine = app.engine().clone();
     let listed = match blocking(move || snapshot_server::list(&engine)).await {

@@ -37,7 +37,7 @@ pub enum ServeError {
     Tls(#[from] TlsError),
     /// Others could read tokens in the network.
     #[error(
-        "cannot listen on {address} without TLS: whoever reads the network would read tokens: give --tls-cert and --tls-key, \
+        "cannot listen on {address} without TLS: who reads the network would read tokens: give --tls-cert and --tls-key, \
          listen on 127.0.0.1, or give --allow-plain-http if a proxy or a private network protects it"
     )]
     PlainHttp {

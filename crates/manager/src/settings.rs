@@ -16,7 +16,7 @@ pub type DescribeHost = fn(&Engine) -> serde_json::Value;
 pub struct Settings {
     /// The TCP address to listen on, unless systemd passes sockets.
     pub listen: Option<SocketAddr>,
-    /// The Unix socket; whoever may connect to it is an administrator.
+    /// The Unix socket, whose clients are administrators.
     pub socket: Option<PathBuf>,
     /// The database.
     pub database: Address,

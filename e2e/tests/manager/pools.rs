@@ -45,7 +45,7 @@ as_root_and_user!(clones_are_taken_from_a_pool_and_outlive_it, |world| {
     let client = manager.admin();
     prepare(world, &client);
     let before = fill(&client, 1);
-    // Those that wait are nobody's machines.
+    // Those that wait are no machines of users.
     assert_eq!(client.get("/v1/vms").ok(200).json()["items"], json!([]));
     let ready = waiting(world);
     let one = take(&client, &json!({ "names": ["one"], "env": { "WHO": "one" }, "labels": { "c": "d" } }));

@@ -303,7 +303,7 @@ fn other_users_snapshots_are_unknown() {
     bob.post("/v1/containers", &json!({ "snapshot": "admins" })).problem(404, "not-found");
     bob.post("/v1/vms/other/fork", &json!({})).problem(404, "not-found");
     bob.post("/v1/vms/other/snapshots", &json!({})).problem(404, "not-found");
-    // A snapshot belongs to the owner of its machine, whoever has requested it.
+    // A snapshot belongs to the owner of its machine, also if another user has requested it.
     admin.post("/v1/snapshots/admins/instantiate?wait=60", &json!({ "names": ["copy"] })).ok(201);
     admin.delete("/v1/users/alice").ok(200);
     manager.end();

@@ -96,7 +96,7 @@ fn manager_socket(engine: &Engine) -> String {
          \n\
          [Socket]\n\
          ListenStream=127.0.0.1:18080\n\
-         # Whoever may connect to this one is an administrator.\n\
+         # Each client of this socket is an administrator.\n\
          ListenStream={socket}\n\
          SocketMode=0600\n\
          \n\

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// TCP address to listen on; none for no TCP. Sockets that systemd passes replace it
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = DEFAULT_LISTEN.to_string())]
     listen: String,
-    /// Unix socket to listen on, too. Whoever may connect to it is an administrator: only its owner, unless its mode is
+    /// Unix socket to listen on, too. Its clients are administrators: only its owner can connect, unless its mode is
     /// changed
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Listen without TLS on an address that other hosts can reach: whoever reads the network reads the tokens
+    /// Listen without TLS on an address that other hosts can reach: who reads the network reads the tokens
     #[arg(long)]
     allow_plain_http: bool,
     /// Requests of each user and second that are answered, twice as many at once; 0 for no limit

@@ -67,7 +67,7 @@ pub(super) async fn build(
         boot_id: crate::machine::boot_id(),
         pause_micros: 0,
         files: written.files,
-        boot: Some(BootConfiguration::of(request.machine)),
+        boot: Some(BootConfiguration::from_spec(request.machine)),
     };
     written.draft.commit(&manifest)?;
     let snapshot = store.read(&manifest.id)?;

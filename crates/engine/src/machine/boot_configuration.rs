@@ -20,7 +20,7 @@ pub struct BootConfiguration {
 
 impl BootConfiguration {
     /// The configuration of this machine.
-    pub(crate) fn of(spec: &MachineSpec) -> Self {
+    pub(crate) fn from_spec(spec: &MachineSpec) -> Self {
         Self {
             cpus: spec.cpus,
             memory_mib: spec.memory_mib,

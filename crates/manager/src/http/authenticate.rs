@@ -1,4 +1,4 @@
-//! Who sends a request: a user with a token, or whoever may open the manager's Unix socket.
+//! Who sends a request: a user with a token, or a local user who may open the manager's Unix socket.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;

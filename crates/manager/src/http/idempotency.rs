@@ -164,7 +164,7 @@ async fn carry_out(in_use: KeyInUse, request: Request, next: Next) -> Result<Res
     let task = tokio::spawn(async move {
         let response = super::guard::catch_panic(next.run(request)).await;
         let (response, kept) = split(response).await;
-        let first = keep(&in_use, kept.as_ref()).await;
+        let first = store_answer(&in_use, kept.as_ref()).await;
         // The client may have gone.
         send.send(response).ok();
         if let Err(error) = first {
@@ -209,7 +209,7 @@ fn headers_json(headers: &HeaderMap) -> String {
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 
-async fn keep(in_use: &KeyInUse, kept: Option<&KeptAnswer>) -> std::result::Result<(), DatabaseError> {
+async fn store_answer(in_use: &KeyInUse, kept: Option<&KeptAnswer>) -> std::result::Result<(), DatabaseError> {
     let KeyInUse { app, user, key } = in_use;
     let mut write = app.database().write().await?;
     match kept {
@@ -228,7 +228,7 @@ async fn keep_later(in_use: &KeyInUse, kept: Option<&KeptAnswer>, mut error: Dat
             () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => {}
             () = in_use.app.end().cancelled() => return,
         }
-        match keep(in_use, kept).await {
+        match store_answer(in_use, kept).await {
             Ok(()) => return,
             Err(again) => error = again,
         }

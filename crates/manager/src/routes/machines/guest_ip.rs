@@ -139,7 +139,7 @@ pub(super) async fn token(
     let actor = &caller.name;
     write.event(EventDraft { kind: "machine.token_created", actor, owner, resource, data }).await?;
     write.commit().await?;
-    // Whoever stores answers must not store this one.
+    // Caches must not store this answer.
     let headers = [(header::CACHE_CONTROL, "no-store")];
     let mut response = (headers, Json(CreatedToken { item, secret })).into_response();
     *response.status_mut() = StatusCode::CREATED;

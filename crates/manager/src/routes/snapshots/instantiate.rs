@@ -54,7 +54,7 @@ async fn begin(app: &App, caller: &Caller, item: &Snapshot, request: &CloneReque
     let name = item.tag.as_deref().unwrap_or(&item.id);
     let (result, request) = (undecided(&machines), OperationRequest::Instantiate { machines });
     let subject = resource(ResourceKind::Snapshot, &*item.id);
-    // The clones are the caller's, whoever has taken the snapshot.
+    // The clones are the caller's, although another user may have taken the snapshot.
     let operation = NewOperation::new(request, subject, &caller.name, name, &caller.name).with_result(result);
     let mut write = app.database().write().await?;
     add_rows(&mut write, &mut rows, operation.id()).await?;

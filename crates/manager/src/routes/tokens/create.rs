@@ -46,7 +46,7 @@ pub(super) async fn create(
     let secret = crate::routes::new_secret();
     store(&app, &caller, &TokenRow { item: item.clone(), user }, &secret).await?;
     let location = format!("/v1/tokens/{}", item.id);
-    // Whoever stores answers must not store this one.
+    // Caches must not store this answer.
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
     let mut response = (headers, Json(CreatedToken { item, secret })).into_response();
     *response.status_mut() = StatusCode::CREATED;
