@@ -30,6 +30,8 @@ pub mod channel {
 pub struct AttachRequest {
     /// Forward standard input, if the machine was created with `interactive`.
     pub stdin: bool,
+    /// Start the machine first, unless it runs: the container's output waits for this client.
+    pub start: bool,
     /// The terminal's lines, with `columns`; without effect if the process has no terminal.
     #[schema(minimum = 1)]
     pub rows: Option<u16>,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use mimeo_agent_protocol::message::{Input, Reply, Request, TerminalSize};
-use mimeo_engine::ControlClient;
+use mimeo_engine::launch_request::AttachingClient;
 use mimeo_engine::machine::Found;
+use mimeo_engine::{ControlClient, act};
 use mimeo_manager_api::ExecRequest;
 use mimeo_manager_api::stream::{AttachRequest, ServerMessage};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +17,7 @@ use crate::App;
 use crate::guest;
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Upgrade, WebSocket};
-use crate::http::{ApiError, Caller, Result};
+use crate::http::{ApiError, Caller, Policy, Result};
 use crate::problems;
 use crate::process_session::{self, SessionEnd, SessionOptions};
 use crate::run_command;
@@ -109,10 +110,9 @@ pub(super) async fn attach(
     query.finish()?;
     let row = find(&app, &caller, &word).await?;
     let found = in_engine(&app, &row)?;
-    let client = guest::connect(&app, &found).await?;
     let session_app = app.clone();
     upgrade.serve(&app, async move |mut socket| {
-        let end = match begin_attach(&session_app, &found, client, &mut socket).await {
+        let end = match begin_attach(&session_app, &caller, found, &mut socket).await {
             Ok(end) => end,
             Err(error) => SessionEnd::Failed(Box::new(error.problem().clone())),
         };
@@ -122,12 +122,17 @@ pub(super) async fn attach(
 
 async fn begin_attach(
     app: &App,
-    found: &Found,
-    client: ControlClient,
+    caller: &Caller,
+    mut found: Found,
     socket: &mut WebSocket,
 ) -> Result<SessionEnd> {
     let request: AttachRequest = socket.request().await?;
     let size = terminal_size(request)?;
+    if request.start {
+        Policy::Write.check(caller)?;
+        found = start_for_client(app, found, size).await?;
+    }
+    let client = guest::connect(app, &found).await?;
     let spec = &found.record.spec;
     let stdin = request.stdin && spec.interactive;
     let control_problem = |error| problems::control_problem(&error);
@@ -158,6 +163,15 @@ async fn begin_attach(
         },
         _ => end,
     })
+}
+
+/// Starts a machine whose output waits for a client that attaches next.
+async fn start_for_client(app: &App, found: Found, size: Option<TerminalSize>) -> Result<Found> {
+    // No operation begins meanwhile.
+    let _turn = app.turns().take(found.record.id.as_str()).await;
+    let started = act::start(app.engine(), &found, Some(AttachingClient::own(size))).await;
+    started.map_err(|error| problems::act_problem(&error))?;
+    Ok(app.engine().registry().read(&found.record.id).unwrap_or(found))
 }
 
 fn terminal_size(request: AttachRequest) -> Result<Option<TerminalSize>> {
