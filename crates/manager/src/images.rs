@@ -31,7 +31,10 @@ impl ImageUsers {
         Ok(Self(machines.chain(snapshots).collect()))
     }
 
-    fn users_of<'a>(&'a self, image: &Stored) -> impl Iterator<Item = &'a (String, Resource, String)> + use<'a> {
+    fn users_of<'a>(
+        &'a self,
+        image: &Stored,
+    ) -> impl Iterator<Item = &'a (String, Resource, String)> + use<'a> {
         let id = image.id.to_string();
         self.0.iter().filter(move |(used, ..)| *used == id)
     }

@@ -37,8 +37,11 @@ as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
     let (supervisor, vmm) = (state["Pid"].as_i64().expect("a pid"), state["VmmPid"].as_i64().expect("a pid"));
     assert_ne!(supervisor, vmm);
     kill(supervisor);
-    until("the VMM has ended", || {
-        world.processes().iter().all(|(pid, _)| i64::from(*pid) != vmm).then_some(())
+    // The VMM ends as soon as the supervisor's first thread does, the lock is released when all of it has ended.
+    until("both have ended", || {
+        let processes = world.processes();
+        let mut pids = processes.iter().map(|(pid, _)| i64::from(*pid));
+        pids.all(|pid| pid != vmm && pid != supervisor).then_some(())
     });
     // The next command reports it and corrects the recorded state.
     world.mimeo(["ps", "-a"]).code(0).stderr_contains("doomed");

@@ -209,7 +209,10 @@ fn headers_json(headers: &HeaderMap) -> String {
     serde_json::to_string(&pairs).unwrap_or_default()
 }
 
-async fn store_answer(in_use: &KeyInUse, kept: Option<&KeptAnswer>) -> std::result::Result<(), DatabaseError> {
+async fn store_answer(
+    in_use: &KeyInUse,
+    kept: Option<&KeptAnswer>,
+) -> std::result::Result<(), DatabaseError> {
     let KeyInUse { app, user, key } = in_use;
     let mut write = app.database().write().await?;
     match kept {

@@ -27,7 +27,7 @@ const TAGS: [(&str, &str); 13] = [
     ("operations", "Changes that take time. Finished operations are kept for at least an hour."),
     ("events", "What happened, and who requested it. The events form a chain, so that an edit shows."),
     ("snapshots", "Snapshots of machines, from which machines are started."),
-    ("runtime-snapshots", "Snapshots of booted guests, from which new machines start warm."),
+    ("runtime snapshots", "Snapshots of booted guests, from which new machines start warm."),
     ("images", "Images in the store."),
     ("volumes", "Named volumes."),
     ("users", "Users and their roles."),
