@@ -10,6 +10,7 @@ use std::ptr::{from_mut, from_ref};
 use std::time::Duration;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 use serde::{Deserialize, Serialize};
 
 /// A thread id.
@@ -82,13 +83,25 @@ unsafe fn ptrace(request: libc::c_uint, tid: Tid, address: usize, data: *mut c_v
     u64::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Has the child process be traced by the thread that starts it, and stop before its first instruction.
+/// Has the child process be traced by the thread that starts it, and stop before its first instruction. If the
+/// process that starts it has ended by then, the child is killed.
 pub(crate) fn trace_me(command: &mut Command) {
-    // SAFETY: the closure makes one system call and allocates nothing, as is required between fork and exec.
+    trace_by(command, getpid());
+}
+
+/// The part of [`trace_me`] that runs in the child of `parent`.
+fn trace_by(command: &mut Command, parent: Pid) {
+    // SAFETY: the closure makes system calls and allocates nothing, as is required between fork and exec.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             // The request reads and writes no memory.
-            ptrace(libc::PTRACE_TRACEME, 0, 0, std::ptr::null_mut()).map(drop)
+            ptrace(libc::PTRACE_TRACEME, 0, 0, std::ptr::null_mut())?;
+            // The tracer of an orphan is the process that adopted it, which never resumes it: the next signal would
+            // stop the child for ever, with all descriptors of its dead parent, such as locks. Only SIGKILL ends it.
+            if getppid() != Some(parent) {
+                kill_process(getpid(), Signal::KILL)?;
+            }
+            Ok(())
         });
     }
 }
@@ -403,6 +416,16 @@ mod tests {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn an_orphan_is_killed_instead_of_traced() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut command = Command::new("true");
+        // The first process is not its parent, as if the parent had ended.
+        trace_by(&mut command, Pid::INIT);
+        let status = command.status().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
     }
 
     #[test]
