@@ -124,11 +124,12 @@ fn file_stamp(path: &Path) -> Result<String, LoadError> {
     Ok(format!("{} {} {}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
 }
 
-/// Removes the stamps of removed snapshots.
+/// Removes the stamps of removed snapshots, and what writers that ended have left.
 pub(super) fn sweep(store: &Snapshots) {
     for entry in fs::read_dir(stamps_dir(store)).into_iter().flatten().flatten() {
-        let is_temporary = entry.file_name().to_string_lossy().starts_with('.');
-        if !is_temporary && !store.home().snapshots().join(entry.file_name()).exists() {
+        if !durable::remove_abandoned(&entry.path())
+            && !store.home().snapshots().join(entry.file_name()).exists()
+        {
             fs::remove_file(entry.path()).log_leftover(entry.path());
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn measure(client: &Client) -> Result<Vec<Call>> {
 
 /// Pages of lists.
 pub(super) fn lists(client: &Client) -> Result<Vec<Call>> {
-    let first = client.get("/v1/vms?limit=1000").ok(200).json();
+    let first = client.get("/v1/vms?limit=500").ok(200).json();
     let cursor = first["next_cursor"].as_str().context("one page only")?.to_owned();
     let paths = [
         ("the first 100", "/v1/vms?limit=100".to_owned()),
