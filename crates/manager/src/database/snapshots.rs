@@ -84,7 +84,7 @@ fn list_query(filter: &SnapshotFilter) -> QueryBuilder {
         query.push(" AND s.machine = ").push_bind(machine.clone());
     }
     for (key, value) in &filter.labels {
-        query.push(" AND EXISTS (SELECT 1 FROM snapshot_labels l WHERE l.snapshot = s.id AND l.key = ");
+        query.push(" AND s.id || '' IN (SELECT l.snapshot FROM snapshot_labels l WHERE l.key = ");
         query.push_bind(key.clone());
         if let Some(value) = value {
             query.push(" AND l.value = ").push_bind(value.clone());
