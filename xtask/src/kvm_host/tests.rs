@@ -12,7 +12,7 @@ use super::machine::{self, Plan, target};
 use super::{image, shell};
 
 /// One test for each feature that a host with KVM must support.
-const DEFAULT_TESTS: [&str; 18] = [
+const DEFAULT_TESTS: [&str; 21] = [
     "bad_input::accel_kvm_never_falls_back_to_emulation::as_user",
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
@@ -20,6 +20,9 @@ const DEFAULT_TESTS: [&str; 18] = [
     "forks::clones_have_the_memory_and_disk_of_their_source::as_user",
     "identity::a_clone_drops_connections_and_keeps_listeners",
     "manage::exec_applies_its_options::as_user",
+    "manager::forks::a_machine_is_forked::as_user",
+    "manager::machines::machines_outlive_the_manager::as_user",
+    "manager::pools::clones_are_taken_from_a_pool_and_outlive_it::as_user",
     "network::a_published_port_is_reachable::as_user",
     "run::run_passes_output_and_exit_code_through::as_user",
     "run::signals_are_forwarded_and_ctrl_c_ends_the_run::as_user",
@@ -33,7 +36,7 @@ const DEFAULT_TESTS: [&str; 18] = [
     "volume_clones::each_clone_has_its_own_copy_of_a_volume::as_user",
 ];
 /// The same tests on Firecracker, as root because of its jailer, and Firecracker's own tests.
-const FIRECRACKER_DEFAULT_TESTS: [&str; 17] = [
+const FIRECRACKER_DEFAULT_TESTS: [&str; 20] = [
     "boot_snapshots::the_first_run_makes_the_boot_snapshot::as_root",
     "bridged::published_ports_are_reachable_from_host_and_lan",
     "clones::clones_run_side_by_side::as_root",
@@ -41,6 +44,9 @@ const FIRECRACKER_DEFAULT_TESTS: [&str; 17] = [
     "forks::clones_have_the_memory_and_disk_of_their_source::as_root",
     "identity::a_clone_drops_connections_and_keeps_listeners",
     "manage::exec_applies_its_options::as_root",
+    "manager::forks::a_machine_is_forked::as_root",
+    "manager::machines::machines_outlive_the_manager::as_root",
+    "manager::pools::clones_are_taken_from_a_pool_and_outlive_it::as_root",
     "network::a_published_port_is_reachable::as_root",
     "run::run_passes_output_and_exit_code_through::as_root",
     "run::signals_are_forwarded_and_ctrl_c_ends_the_run::as_root",
@@ -71,6 +77,8 @@ const SKIPPED_TESTS: [&str; 13] = [
 ];
 /// Without a real Firecracker these tests run their guests under TCG, which is too slow inside an emulated host.
 const FIRECRACKER_TESTS: &str = "firecracker::";
+/// How the names of the manager's tests start, which are a program of their own.
+const MANAGER_TESTS: &str = "manager::";
 const MEMORY_MIB: u32 = 8192;
 
 /// Options of `kvm-host test`.
@@ -82,7 +90,7 @@ pub(crate) struct Options {
     /// Seconds after which the emulated host is killed
     #[arg(long, default_value_t = 900)]
     timeout: u64,
-    /// Run the tests whose names contain one of these words
+    /// Run the tests whose names contain one of these words; the manager's as `manager::WORD`
     filters: Vec<String>,
 }
 
@@ -111,21 +119,19 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
 fn run_set(
     image: &image::Image,
     options: &Options,
-    tests: &Path,
+    tests: &Tests,
     kernels: &Path,
     chosen: &[&str],
     firecracker: Option<&Path>,
 ) -> Result<u8> {
-    let mut command = vec![tests.display().to_string(), "--test-threads=1".to_owned()];
-    match (options.all, options.filters.is_empty()) {
-        (_, false) => command.extend(options.filters.clone()),
+    let commands = match (options.all, options.filters.is_empty()) {
+        (_, false) => tests.commands(options.filters.iter().map(String::as_str)),
         (true, true) => {
             let without_firecracker = firecracker.is_none().then_some(FIRECRACKER_TESTS);
-            let skipped = SKIPPED_TESTS.into_iter().chain(without_firecracker);
-            command.extend(skipped.flat_map(|name| ["--skip".to_owned(), name.to_owned()]))
+            vec![tests.command_without(SKIPPED_TESTS.into_iter().chain(without_firecracker))]
         }
-        (false, true) => command.extend(chosen.iter().map(|name| (*name).to_owned())),
-    }
+        (false, true) => tests.commands(chosen.iter().copied()),
+    };
     let mut variables = vec![
         ("MIMEO_E2E_SHARED".to_owned(), "/tmp/e2e-shared".to_owned()),
         ("MIMEO_E2E_KERNELS".to_owned(), kernels.display().to_string()),
@@ -139,7 +145,7 @@ fn run_set(
         more.extend(program.parent().map(PathBuf::from));
     }
     let plan = Plan {
-        script: shell::script(&variables, "/tmp", false, &command),
+        script: shell::script_of_all(&variables, "/tmp", &commands),
         shares: shares(&more)?,
         files: None,
         memory_mib: MEMORY_MIB,
@@ -156,6 +162,37 @@ fn run_set(
     Ok(exit.exit_code)
 }
 
+/// The test programs.
+struct Tests {
+    e2e: PathBuf,
+    manager: PathBuf,
+}
+
+impl Tests {
+    /// The commands that run the tests whose names contain one of these words.
+    fn commands<'a>(&self, words: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
+        let (manager, e2e): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with(MANAGER_TESTS));
+        let programs = [(&self.e2e, e2e), (&self.manager, manager)].into_iter();
+        let programs = programs.filter(|(_, words)| !words.is_empty());
+        programs
+            .map(|(program, words)| {
+                let words = words.into_iter().map(|word| word.strip_prefix(MANAGER_TESTS).unwrap_or(word));
+                one_by_one(program).into_iter().chain(words.map(str::to_owned)).collect()
+            })
+            .collect()
+    }
+
+    /// The command that runs all tests of machines but those whose names contain one of these words.
+    fn command_without<'a>(&self, words: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let skipped = words.flat_map(|word| ["--skip".to_owned(), word.to_owned()]);
+        one_by_one(&self.e2e).into_iter().chain(skipped).collect()
+    }
+}
+
+fn one_by_one(program: &Path) -> Vec<String> {
+    vec![program.display().to_string(), "--test-threads=1".to_owned()]
+}
+
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
@@ -164,23 +201,34 @@ struct Message {
 
 #[derive(Deserialize)]
 struct Target {
+    name: String,
     kind: Vec<String>,
 }
 
-/// Builds the tests and the programs that they start; returns the path of the test program.
-fn build_tests() -> Result<PathBuf> {
+/// Builds the tests and the programs that they start.
+fn build_tests() -> Result<Tests> {
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let built =
         cargo().args(["build", "--package", "mimeo", "--package", "mimeo-fake-firecracker"]).status()?;
     ensure!(built.success(), "cannot build mimeo");
     let mut command = cargo();
-    command.args(["test", "--package", "e2e", "--test", "e2e", "--no-run", "--message-format", "json"]);
+    command.args(["test", "--package", "e2e", "--test", "e2e", "--test", "manager"]);
+    command.args(["--no-run", "--message-format", "json"]);
     let output = command.stderr(std::process::Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "cannot build the tests");
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    let messages = lines.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    let mut tests = messages.filter(|message| message.target.as_ref().is_some_and(|it| it.kind == ["test"]));
-    tests.find_map(|message| message.executable).context("cargo reported no test program")
+    Ok(Tests { e2e: find_test(&lines, "e2e")?, manager: find_test(&lines, "manager")? })
+}
+
+/// Finds a test program in the messages of cargo.
+fn find_test(messages: &str, name: &str) -> Result<PathBuf> {
+    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+    messages
+        .find(|message| {
+            message.target.as_ref().is_some_and(|target| target.kind == ["test"] && target.name == name)
+        })
+        .and_then(|message| message.executable)
+        .with_context(|| format!("cargo reported no test program {name}"))
 }
 
 /// Sets up a kernel for guests on this host, because the emulated host has no network to fetch one.
