@@ -77,8 +77,8 @@ pub fn prune(engine: &Engine, all: bool) -> Result<Vec<Removed>, StoreError> {
     }
 }
 
-/// Removes the snapshots of forks without machines.
-pub(crate) fn sweep_forks(engine: &Engine) {
+/// Removes the snapshots of forks, and retired boot snapshots, that no machine and no snapshot needs any more.
+pub(crate) fn sweep_snapshots(engine: &Engine) {
     let store = engine.snapshots();
     let Ok(_lock) = store.lock() else { return };
     let (Ok(snapshots), Ok(used)) = (store.list(), engine.registry().origins()) else { return };
@@ -86,10 +86,13 @@ pub(crate) fn sweep_forks(engine: &Engine) {
         snapshots.iter().filter_map(|snapshot| snapshot.manifest.parent.clone()).collect();
     for snapshot in &snapshots {
         let id = &snapshot.manifest.id;
-        let young =
-            jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs() < FORK_GRACE_SECONDS;
-        if snapshot.manifest.kind == Kind::Fork && !young && !used.contains(id) && !parents.contains(id) {
-            delete(&store, snapshot).log_failure("sweep", "remove the snapshot of a fork");
+        let age = jiff::Timestamp::now().duration_since(snapshot.manifest.created).as_secs();
+        let is_old_fork = snapshot.manifest.kind == Kind::Fork && age >= FORK_GRACE_SECONDS;
+        let is_unneeded = is_old_fork || store.is_retired(id);
+        let is_used =
+            used.contains(id) || parents.contains(id) || !snapshot_server::server_ids(engine, id).is_empty();
+        if is_unneeded && !is_used {
+            delete(&store, snapshot).log_failure("sweep", "remove a snapshot that nothing needs");
         }
     }
 }

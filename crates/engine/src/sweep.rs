@@ -45,7 +45,7 @@ pub fn sweep(engine: &Engine) -> Result<Vec<Swept>, LookupError> {
     crate::snapshot_server::sweep(engine);
     garbage::sweep(engine);
     fork_decision::sweep(engine);
-    garbage::sweep_forks(engine);
+    garbage::sweep_snapshots(engine);
     Ok(swept)
 }
 

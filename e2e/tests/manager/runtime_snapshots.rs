@@ -62,6 +62,16 @@ fn a_boot_snapshot_that_snapshots_are_built_on_is_kept() {
     user.get(&format!("/v1/runtime-snapshots/{boot}")).ok(200);
     user.delete(&format!("/v1/runtime-snapshots/{boot}")).problem(403, "forbidden");
     user.post("/v1/runtime-snapshots", &json!({})).problem(403, "forbidden");
+    // Made again, it gives its tag up, stays for the snapshot, and is removed after it.
+    let rebuilt =
+        client.post(&format!("/v1/runtime-snapshots/{boot}/rebuild?wait=120"), &json!({})).ok(200).json();
+    assert_ne!(rebuilt["item"]["runtime_snapshot"]["id"], boot.as_str(), "{rebuilt}");
+    let has_old = || world.home().join("snapshots").join(&boot[..12]).exists();
+    assert!(has_old());
+    client.delete("/v1/vms/web?wait=60").ok(200);
+    client.delete("/v1/snapshots/warm").ok(200);
+    world.mimeo(["ps"]).ok();
+    assert!(!has_old());
     manager.end();
     world.assert_removes_all();
 }
