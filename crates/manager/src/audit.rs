@@ -8,9 +8,10 @@ use mimeo_manager_api::{Resource, ResourceKind};
 use serde_json::{Value, json};
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
+use crate::caller::Caller;
 use crate::database::{DatabaseError, EventDraft, resource};
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Result};
 
 /// Records that the caller did something with a resource of `owner`. `data` must hold no secrets: of a command only the
 /// program's name, of a file only its path.

@@ -8,7 +8,7 @@ use mimeo_engine::ControlClient;
 use mimeo_manager_api::Problem;
 
 use crate::App;
-use crate::http::{ApiError, Result};
+use crate::api_error::{ApiError, Result};
 use crate::problems;
 
 /// Linux's number of SIGKILL.

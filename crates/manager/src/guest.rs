@@ -4,7 +4,7 @@ use mimeo_engine::ControlClient;
 use mimeo_engine::machine::{Action, Found, decide};
 
 use crate::App;
-use crate::http::Result;
+use crate::api_error::Result;
 use crate::problems;
 
 /// Connects to the supervisor of a machine whose guest answers requests.

@@ -22,9 +22,11 @@ pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod web_socket;
 
-pub(crate) use authenticate::Caller;
 pub(crate) use json::Json;
 pub(crate) use openapi::document;
 pub(crate) use policy::Policy;
-pub(crate) use problem::{ApiError, Result};
 pub(crate) use router::Routes;
+
+// What every handler uses.
+pub(crate) use crate::api_error::{ApiError, Result};
+pub(crate) use crate::caller::Caller;

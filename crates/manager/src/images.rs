@@ -5,10 +5,10 @@ use mimeo_image::{Image as Stored, Store};
 use mimeo_manager_api::{Image, Resource, ResourceKind};
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
+use crate::caller::{Caller, LOCAL};
 use crate::chain::chain;
 use crate::database::resource;
-use crate::http::authenticate::LOCAL;
-use crate::http::{ApiError, Caller, Result};
 
 /// The machines and snapshots that use images, each with its name, and with the image's id.
 #[derive(Debug, Clone)]

@@ -3,8 +3,10 @@
 //! It is a client of the engine: whatever it does, the command line can do too. What is requested is recorded in a
 //! database before it is done. What runs is never decided from that database: supervisors are asked.
 
+mod api_error;
 mod app;
 mod audit;
+mod caller;
 mod chain;
 pub mod convert;
 mod database;
@@ -21,6 +23,7 @@ mod observe;
 mod observe_machines;
 mod operations;
 mod pools;
+mod precondition;
 mod problems;
 mod process_session;
 mod reconcile;

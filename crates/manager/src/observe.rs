@@ -98,7 +98,7 @@ pub(crate) async fn refresh(app: &App, id: &MachineId) -> Result<(), DatabaseErr
 async fn adopt(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
     let Some(found) = app.engine().registry().read(id).filter(is_made) else { return Ok(()) };
     let record = &found.record;
-    let owner = crate::http::authenticate::LOCAL;
+    let owner = crate::caller::LOCAL;
     let mut item = item::requested(id.to_string(), record.name.to_string(), owner.to_owned());
     item.created_at = record.times.created;
     let mut row = MachineRow { item, desired: Desired::Present, spec: None };

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::App;
+use crate::api_error::ApiError;
 use crate::exec_process::connection_lost;
-use crate::http::ApiError;
 use crate::http::web_socket::{Gone, Reader, Received, WebSocket, Writer, close};
 use crate::run_command::time_over;
 

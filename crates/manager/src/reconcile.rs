@@ -6,12 +6,12 @@ use std::time::Duration;
 use mimeo_engine::MachineId;
 
 use crate::App;
+use crate::caller::Caller;
 use crate::chain::chain;
 use crate::database::DatabaseError;
-use crate::http::Caller;
-use crate::http::etag::IfMatch;
 use crate::observe;
 use crate::operations::{self, OperationRequest};
+use crate::precondition::IfMatch;
 
 /// Pause between two comparisons. Changes are observed as they happen; this is for what was missed.
 const INTERVAL: Duration = Duration::from_secs(30);

@@ -12,9 +12,9 @@ use mimeo_manager_api::{Encoding, ExecRequest, ExecResult};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
 use crate::exec_process::{ExecProcess, connection_lost};
 use crate::guest;
-use crate::http::{ApiError, Result};
 
 /// Bytes of each output stream that are kept.
 const MAX_OUTPUT: usize = 1 << 20;

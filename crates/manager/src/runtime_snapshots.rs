@@ -5,8 +5,8 @@ use mimeo_engine::snapshot::{Kind, Snapshot};
 use mimeo_manager_api::{Accelerator, CreateRuntimeSnapshot, RuntimeSnapshot, RuntimeVolume};
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
 use crate::chain::chain;
-use crate::http::{ApiError, Result};
 
 /// Lists the boot snapshots, the newest last.
 pub(crate) async fn list(app: &App) -> Result<Vec<Snapshot>> {

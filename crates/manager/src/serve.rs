@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::App;
+use crate::caller::ALL_SCOPES;
 use crate::database::{Database, DatabaseError, OpenError, TokenRow};
 use crate::home_lock::{HomeLock, HomeLockError};
-use crate::http::authenticate::ALL_SCOPES;
 use crate::http::listen::{ListenError, Listener, Serving};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{document, router};

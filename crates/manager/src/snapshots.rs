@@ -8,9 +8,9 @@ use mimeo_manager_api::{ResourceKind, Snapshot, SnapshotKind, SnapshotState};
 use serde_json::json;
 
 use crate::App;
+use crate::caller::LOCAL;
 use crate::chain::chain;
 use crate::database::{DatabaseError, EventDraft, Write, resource};
-use crate::http::authenticate::LOCAL;
 
 /// What a snapshot holds.
 pub(crate) fn kind(manifest: &Manifest) -> SnapshotKind {

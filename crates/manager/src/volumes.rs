@@ -6,10 +6,10 @@ use mimeo_engine::volumes::{Volume, VolumeName, VolumeRequest};
 use mimeo_manager_api::{CreateMachine, NamedVolume, Volume as Mount};
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
+use crate::caller::{Caller, LOCAL};
 use crate::chain::chain;
 use crate::database::VolumeOwners;
-use crate::http::authenticate::LOCAL;
-use crate::http::{ApiError, Caller, Result};
 use crate::problems;
 
 /// Runs work on the volumes on a thread that may block.

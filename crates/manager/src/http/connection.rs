@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::authenticate::Peer;
 use super::timed_body::TimedBody;
+use crate::caller::Peer;
 
 /// Bytes of headers that are read at most, roughly. `guard` has the exact limit.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;

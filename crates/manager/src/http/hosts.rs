@@ -6,9 +6,9 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::authenticate::Peer;
 use super::{ApiError, Result};
 use crate::App;
+use crate::caller::Peer;
 
 /// Refuses requests for other hosts, and those of pages of other origins.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {

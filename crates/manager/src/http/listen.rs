@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::authenticate::Peer;
 use super::connection::serve_connection;
 use super::tls::Certificate;
+use crate::caller::Peer;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 4096;

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::authenticate::Peer;
 use super::{ApiError, Result};
+use crate::caller::Peer;
 use crate::settings::Limits;
 
 /// Requests that are answered at a time.

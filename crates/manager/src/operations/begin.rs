@@ -4,9 +4,10 @@ use mimeo_manager_api::Machine;
 
 use super::{LiveOperation, NewOperation, OperationRequest};
 use crate::App;
+use crate::api_error::{ApiError, Result};
+use crate::caller::Caller;
 use crate::database::{DatabaseError, Desired, MachineRow};
-use crate::http::etag::IfMatch;
-use crate::http::{ApiError, Caller, Result};
+use crate::precondition::IfMatch;
 use crate::secrets::Secrets;
 
 /// An operation that has begun.

@@ -35,7 +35,7 @@ impl Outcome {
 
 impl From<DatabaseError> for Outcome {
     fn from(error: DatabaseError) -> Self {
-        Self::failed(crate::http::ApiError::from(error).problem().clone())
+        Self::failed(crate::api_error::ApiError::from(error).problem().clone())
     }
 }
 

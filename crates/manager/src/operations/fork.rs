@@ -58,7 +58,7 @@ fn undone(machines: Vec<String>, problem: &Problem) -> Vec<(String, CloneEnd)> {
 }
 
 async fn all_overrides(app: &App, machines: &[String]) -> Result<Vec<CloneOverrides>, Problem> {
-    let failed = |error: DatabaseError| crate::http::ApiError::from(error).problem().clone();
+    let failed = |error: DatabaseError| crate::api_error::ApiError::from(error).problem().clone();
     let mut all = Vec::new();
     for machine in machines {
         let row = app.database().machine(machine).await.map_err(failed)?;

@@ -99,7 +99,7 @@ async fn start(app: &App, live: &LiveOperation, snapshot: &SnapshotId, machine: 
         // It was removed before it was made.
         Ok(None) => return CloneEnd::cancelled(),
         Err(error) => {
-            let problem = crate::http::ApiError::from(error).problem().clone();
+            let problem = crate::api_error::ApiError::from(error).problem().clone();
             return CloneEnd::Undone(problem, "the manager's database failed".to_owned());
         }
     };

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{LiveOperation, OperationRequest, spawn};
 use crate::App;
+use crate::api_error::{ApiError, Result};
 use crate::database::{EventDraft, OperationRow, Write, resource};
-use crate::http::{ApiError, Result};
 use crate::problems::name_of;
 use crate::secrets::Secrets;
 

@@ -50,7 +50,8 @@ async fn try_take(
     let found = MachineId::try_from(machine.to_owned()).ok().and_then(|id| app.engine().registry().read(&id));
     let found = found.ok_or_else(lifecycle::gone_problem)?;
     check_contents(&found, contents).map_err(|problem| *problem)?;
-    let tag = tag(app, id).await.map_err(|error| crate::http::ApiError::from(error).problem().clone())?;
+    let tag =
+        tag(app, id).await.map_err(|error| crate::api_error::ApiError::from(error).problem().clone())?;
     let taken = act::snapshot_as(app.engine(), &found, tag, id.clone()).await;
     taken.map_err(|error| problems::act_problem(&error))?;
     let saved = store.read(id).map_err(|error| Problem::new(500, "snapshot-unreadable", chain(&error)))?;

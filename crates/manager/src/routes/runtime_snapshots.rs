@@ -13,8 +13,8 @@ use serde_json::json;
 use utoipa_axum::routes;
 
 use crate::App;
+use crate::caller::LOCAL;
 use crate::database::{After, EventDraft, resource};
-use crate::http::authenticate::LOCAL;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page, wait};
 use crate::operations::{LiveOperation, NewOperation, OperationRequest, boot_machine_spec};

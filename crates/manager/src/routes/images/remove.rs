@@ -5,9 +5,9 @@ use mimeo_manager_api::{Item, PruneImages, RemovedImages, ResourceKind};
 use serde_json::json;
 
 use crate::App;
+use crate::caller::LOCAL;
 use crate::chain::chain;
 use crate::database::{EventDraft, resource};
-use crate::http::authenticate::LOCAL;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::{images, problems};

@@ -6,10 +6,10 @@ use mimeo_manager_api::{Accepted, Machine};
 
 use super::find;
 use crate::App;
-use crate::http::etag::IfMatch;
 use crate::http::query::Query;
 use crate::http::{Caller, Result, wait};
 use crate::operations::{self, OperationRequest};
+use crate::precondition::IfMatch;
 use crate::routes::accepted::answer;
 
 /// What all of these requests have in common.

@@ -11,11 +11,12 @@ use super::create::expiry;
 use super::{find, in_engine};
 use crate::App;
 use crate::database::{DatabaseError, Desired, EventDraft, MachineRow, resource};
-use crate::http::etag::{IfMatch, with_etag};
+use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::observe;
 use crate::operations;
+use crate::precondition::IfMatch;
 use crate::problems;
 
 /// Changes a machine's name, labels and time to live, in any state.

@@ -10,8 +10,8 @@ use mimeo_manager_api::{CreateToken, CreatedToken, ResourceKind, Role, Scope, To
 use serde_json::json;
 
 use crate::App;
+use crate::caller::ALL_SCOPES;
 use crate::database::{EventDraft, TokenRow, resource};
-use crate::http::authenticate::ALL_SCOPES;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 

@@ -7,8 +7,8 @@ use mimeo_manager_api::{CreateUser, Item, ResourceKind, User};
 use serde_json::json;
 
 use crate::App;
+use crate::caller::LOCAL;
 use crate::database::{DatabaseError, EventDraft, resource};
-use crate::http::authenticate::LOCAL;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 
