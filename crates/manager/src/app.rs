@@ -7,15 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::database::Database;
-use crate::expire::Notices;
-use crate::http::idempotency::KeysInUse;
-use crate::http::rate_limit::RateLimits;
+use crate::live::{KeysInUse, LiveOperations, Notices, Pools, RateLimits, TokensUsed, Turns};
 use crate::metrics::Metrics;
-use crate::operations::LiveOperations;
-use crate::pools::Pools;
 use crate::settings::{DescribeHost, Limits};
-use crate::token_use::TokensUsed;
-use crate::turns::Turns;
 
 /// What all handlers and tasks share.
 #[derive(Debug, Clone)]

@@ -9,10 +9,9 @@ use serde_json::json;
 use crate::App;
 use crate::chain::chain;
 use crate::database::{DatabaseError, EventDraft, MachineRow, resource};
+use crate::live::NOTICE;
 use crate::reconcile;
 
-/// How long before a machine's end the event `machine.expiring` comes.
-const NOTICE: Duration = Duration::from_secs(60);
 /// The longest pause between two looks at the clock, which may be set meanwhile.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// Pause before a machine that could not be removed is removed again.
@@ -100,22 +99,6 @@ async fn forget(app: &App, now: Timestamp) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The machines of which the event `machine.expiring` was recorded.
-#[derive(Debug, Default)]
-pub(crate) struct Notices {
-    given: std::sync::Mutex<std::collections::HashMap<String, Timestamp>>,
-}
-
-impl Notices {
-    /// Returns whether there was no notice yet of this machine's end at this time.
-    fn begin(&self, machine: &str, time: Timestamp) -> bool {
-        let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now = Timestamp::now();
-        given.retain(|_, time| *time + NOTICE > now);
-        given.insert(machine.to_owned(), time) != Some(time)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,13 +110,5 @@ mod tests {
         assert_eq!(pause_until(65 * second, 60 * second), Duration::from_secs(5));
         assert_eq!(pause_until(1000 * second, 0), MAX_PAUSE);
         assert_eq!(pause_until(0, second), RETRY_PAUSE);
-    }
-
-    #[test]
-    fn a_notice_is_given_once_for_each_end() {
-        let (notices, time) = (Notices::default(), Timestamp::now() + Duration::from_secs(30));
-        assert!(notices.begin("1", time));
-        assert!(!notices.begin("1", time));
-        assert!(notices.begin("1", time + Duration::from_secs(30)));
     }
 }

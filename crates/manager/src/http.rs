@@ -14,7 +14,7 @@ pub(crate) mod page;
 mod policy;
 mod problem;
 pub(crate) mod query;
-pub(crate) mod rate_limit;
+mod record_access;
 mod request_id;
 pub(crate) mod router;
 mod timed_body;
@@ -25,7 +25,7 @@ pub(crate) mod web_socket;
 pub(crate) use json::Json;
 pub(crate) use openapi::document;
 pub(crate) use policy::Policy;
-pub(crate) use router::Routes;
+pub(crate) use router::{Document, Routes};
 
 // What every handler uses.
 pub(crate) use crate::api_error::{ApiError, Result};

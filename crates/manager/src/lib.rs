@@ -3,6 +3,7 @@
 //! It is a client of the engine: whatever it does, the command line can do too. What is requested is recorded in a
 //! database before it is done. What runs is never decided from that database: supervisors are asked.
 
+mod api_document;
 mod api_error;
 mod app;
 mod audit;
@@ -12,12 +13,14 @@ pub mod convert;
 mod database;
 mod exec_process;
 mod expire;
+mod find_machine;
 mod follow;
 mod guest;
 mod home_lock;
 mod http;
 mod images;
 mod item;
+mod live;
 mod metrics;
 mod observe;
 mod observe_machines;
@@ -37,14 +40,14 @@ mod settings;
 mod snapshots;
 mod systemd;
 mod token_use;
-mod turns;
 mod volumes;
 
 use std::time::Duration;
 
+pub use api_document::api_document;
 pub(crate) use app::App;
 pub use database::{Address, AddressError, OpenError};
-pub use serve::{DEFAULT_LISTEN, ServeError, Started, api_document, serve};
+pub use serve::{DEFAULT_LISTEN, ServeError, Started, serve};
 pub use settings::{DescribeHost, Limits, Settings, Tls};
 
 /// Pause before a database that failed is tried again.

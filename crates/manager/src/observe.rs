@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::App;
 use crate::database::{DatabaseError, Desired, EventDraft, MachineRow, Write, resource};
 use crate::item;
-use crate::operations::LiveOperation;
+use crate::live::LiveOperation;
 
 /// Writes the machine's current state into the row.
 pub(crate) fn apply(app: &App, row: &mut MachineRow) {

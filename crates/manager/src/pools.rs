@@ -3,23 +3,22 @@
 //! Each pool is kept by a process of its own, a snapshot server that releases its clones: it outlives the manager, is found
 //! again by the next one, and the clones that were taken from it do not depend on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mimeo_engine::snapshot_server::{self, Reservation, ServeRecord};
+use mimeo_engine::snapshot_server::{self, ServeRecord};
 use mimeo_engine::{SnapshotId, own_program};
 use mimeo_manager_api::{Pool, PoolState};
 use rustix::process::Signal;
 use tokio::process::Child;
-use tokio::sync::Notify;
 
 use crate::App;
 use crate::chain::chain;
 use crate::database::DatabaseError;
+use crate::live::ServerStart;
 use crate::volumes::blocking;
 
 /// Pause between two looks at the servers.
@@ -30,56 +29,6 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(200);
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 /// How much of a failed server's output is shown.
 const MAX_ERROR_BYTES: usize = 4096;
-
-/// The servers that keep pools, as they were last seen.
-#[derive(Debug, Default)]
-pub(crate) struct Pools {
-    servers: Mutex<HashMap<String, ServeRecord>>,
-    starting: Mutex<HashMap<String, Start>>,
-    /// The ids of servers that were told to end.
-    ending: Mutex<HashSet<String>>,
-    changed: Notify,
-}
-
-/// A server's process that was started and does not serve yet, or has failed.
-#[derive(Debug)]
-enum Start {
-    Running(Child),
-    Failed { error: String, at: Instant },
-}
-
-impl Pools {
-    /// Has the pools compared with what was requested now.
-    pub(crate) fn wake(&self) {
-        self.changed.notify_one();
-    }
-
-    fn ending(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, ServeRecord>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn starting(&self) -> MutexGuard<'_, HashMap<String, Start>> {
-        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reserves up to `count` clones of the snapshot's pool, if it has one.
-    pub(crate) async fn reserve(&self, snapshot: &str, count: usize) -> Option<Reservation> {
-        let server = self.servers().get(snapshot).cloned()?;
-        match snapshot_server::reserve(&server, count).await {
-            Ok(reservation) => Some(reservation).filter(|reservation| !reservation.ids.is_empty()),
-            Err(error) => {
-                tracing::info!(component = "pools", error = chain(&error), "cannot use a pool");
-                self.servers().remove(snapshot);
-                self.wake();
-                None
-            }
-        }
-    }
-}
 
 /// Keeps the pools that were requested, until the manager ends. Their processes go on then.
 pub(crate) async fn run(app: App) {
@@ -94,7 +43,7 @@ pub(crate) async fn run(app: App) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = app.pools().changed.notified() => {}
+            () = app.pools().changed() => {}
             () = app.end().cancelled() => return,
         }
     }
@@ -157,21 +106,21 @@ async fn start(app: &App, snapshot: &str, size: u32) -> bool {
     let log = log_path(app, snapshot);
     let mut starting = app.pools().starting();
     match starting.get_mut(snapshot) {
-        Some(Start::Running(child)) => match child.try_wait() {
+        Some(ServerStart::Running(child)) => match child.try_wait() {
             Ok(None) => return false,
             ended => {
                 let error = failure(ended, &log);
                 tracing::warn!(component = "pools", snapshot, error, "cannot keep a pool");
-                starting.insert(snapshot.to_owned(), Start::Failed { error, at: Instant::now() });
+                starting.insert(snapshot.to_owned(), ServerStart::Failed { error, at: Instant::now() });
                 return true;
             }
         },
-        Some(Start::Failed { at, .. }) if at.elapsed() < RETRY_DELAY => return true,
+        Some(ServerStart::Failed { at, .. }) if at.elapsed() < RETRY_DELAY => return true,
         _ => {}
     }
     let start = match spawn(app, snapshot, size, &log) {
-        Ok(child) => Start::Running(child),
-        Err(error) => Start::Failed { error: error.to_string(), at: Instant::now() },
+        Ok(child) => ServerStart::Running(child),
+        Err(error) => ServerStart::Failed { error: error.to_string(), at: Instant::now() },
     };
     starting.insert(snapshot.to_owned(), start);
     false
@@ -213,7 +162,7 @@ pub(crate) async fn item(app: &App, snapshot: &SnapshotId, size: u32) -> Pool {
     let server = app.pools().servers().get(snapshot.as_str()).cloned();
     let server = server.filter(|server| server.pool == size as usize);
     let error = match app.pools().starting().get(snapshot.as_str()) {
-        Some(Start::Failed { error, .. }) => Some(error.clone()),
+        Some(ServerStart::Failed { error, .. }) => Some(error.clone()),
         _ => None,
     };
     let ready = match &server {

@@ -17,11 +17,8 @@ mod tokens;
 mod users;
 mod volumes;
 
-use axum::extract::Request;
-
 use crate::App;
-use crate::http::{ApiError, Routes};
-pub(crate) use about::Document;
+use crate::http::Routes;
 
 /// All routes.
 pub(crate) fn all(app: &App) -> Routes {
@@ -41,18 +38,6 @@ pub(crate) fn all(app: &App) -> Routes {
         .nest("/v1/runtime-snapshots", runtime_snapshots::routes(app))
         .nest("/v1/images", images::routes(app))
         .nest("/v1/volumes", volumes::routes(app))
-}
-
-/// No such route.
-pub(crate) async fn not_found(request: Request) -> ApiError {
-    ApiError::new(404, "no-such-route", format!("there is no {}", request.uri().path()))
-        .with_hint("GET /openapi.json lists all routes")
-}
-
-/// A route, but not with this method.
-pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
-    let detail = format!("{} does not support {}", request.uri().path(), request.method());
-    ApiError::new(405, "method-not-allowed", detail)
 }
 
 /// A new id of a record.

@@ -12,10 +12,10 @@ use crate::caller::ALL_SCOPES;
 use crate::database::{Database, DatabaseError, OpenError, TokenRow};
 use crate::home_lock::{HomeLock, HomeLockError};
 use crate::http::listen::{ListenError, Listener, Serving};
+use crate::http::router;
 use crate::http::tls::{Certificate, TlsError};
-use crate::http::{document, router};
-use crate::settings::{Limits, Settings};
-use crate::{expire, observe_machines, operations, pools, reconcile, retention, systemd, token_use};
+use crate::settings::Settings;
+use crate::{expire, observe_machines, operations, pools, reconcile, retention, routes, systemd, token_use};
 
 /// Why a manager cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,7 @@ pub async fn serve(
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(Serving {
-            router: router::service(&app),
+            router: router::service(&app, routes::all(&app)),
             certificate: certificate.clone(),
             client_timeout: settings.limits.client_timeout,
             end: app.end().clone(),
@@ -130,20 +130,6 @@ pub async fn serve(
 async fn finish(app: &App, mut serving: JoinSet<()>) {
     while serving.join_next().await.is_some() {}
     app.finish_tasks().await;
-}
-
-/// Returns the API's document (OpenAPI 3.1) as JSON.
-///
-/// # Errors
-/// If a temporary database cannot be made.
-pub async fn api_document(engine: Engine) -> Result<String, ServeError> {
-    let dir = tempfile::tempdir().map_err(|source| ServeError::Io { step: "make a directory", source })?;
-    let database = Database::open(&crate::Address::Sqlite(dir.path().join("empty.db"))).await?;
-    let app = App::new(engine, database, Vec::new(), &Limits::default(), |_| serde_json::Value::Null);
-    // Strings, numbers and maps of them: serialization cannot fail.
-    let text = document(&app).to_pretty_json().unwrap_or_default();
-    app.database().close().await;
-    Ok(text + "\n")
 }
 
 async fn listen(settings: &Settings) -> Result<Vec<Listener>, ServeError> {
@@ -181,14 +167,14 @@ async fn first_token(app: &App) -> Result<Option<String>, ServeError> {
     }
     let now = jiff::Timestamp::now();
     let user = User {
-        id: crate::routes::new_id(),
+        id: routes::new_id(),
         name: "admin".to_owned(),
         role: Role::Admin,
         disabled: false,
         created_at: now,
     };
     let item = Token {
-        id: crate::routes::new_id(),
+        id: routes::new_id(),
         name: "first".to_owned(),
         user: user.name.clone(),
         scopes: ALL_SCOPES.to_vec(),
@@ -197,7 +183,7 @@ async fn first_token(app: &App) -> Result<Option<String>, ServeError> {
         expires_at: None,
         last_used_at: None,
     };
-    let secret = crate::routes::new_secret();
+    let secret = routes::new_secret();
     let mut write = app.database().write().await?;
     write.add_user(&user).await?;
     write.add_token(&TokenRow { item, user }, &secret).await?;

@@ -3,8 +3,6 @@
 //! The key is recorded before the request is carried out, and the answer before it is sent. A request with a key is
 //! carried out to its end even if its client goes away.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -38,18 +36,6 @@ pub(crate) const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Headers of answers that belong to one answer only.
 const NOT_KEPT: [header::HeaderName; 2] = [header::CONTENT_LENGTH, header::DATE];
 
-/// The keys, with their users, of requests that are being carried out.
-#[derive(Debug, Default)]
-pub(crate) struct KeysInUse {
-    keys: Mutex<HashSet<(String, String)>>,
-}
-
-impl KeysInUse {
-    fn with<T>(&self, act: impl FnOnce(&mut HashSet<(String, String)>) -> T) -> T {
-        act(&mut self.keys.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// A key that is in use until this is dropped.
 struct KeyInUse {
     app: App,
@@ -60,16 +46,14 @@ struct KeyInUse {
 impl KeyInUse {
     /// Takes the key; `None` if it is in use.
     fn take(app: &App, user: &str, key: &str) -> Option<Self> {
-        let pair = (user.to_owned(), key.to_owned());
-        let is_new = app.keys_in_use().with(|keys| keys.insert(pair));
+        let is_new = app.keys_in_use().insert(user, key);
         is_new.then(|| Self { app: app.clone(), user: user.to_owned(), key: key.to_owned() })
     }
 }
 
 impl Drop for KeyInUse {
     fn drop(&mut self) {
-        let pair = (std::mem::take(&mut self.user), std::mem::take(&mut self.key));
-        self.app.keys_in_use().with(|keys| keys.remove(&pair));
+        self.app.keys_in_use().remove(&self.user, &self.key);
     }
 }
 

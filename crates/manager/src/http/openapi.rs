@@ -9,8 +9,8 @@ use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, Info, License, ObjectBuilder, OpenApi, Ref, ResponseBuilder, Type,
 };
 
+use super::Routes;
 use super::router::{BEARER, operations};
-use crate::App;
 
 /// What the groups of routes are for.
 const TAGS: [(&str, &str); 13] = [
@@ -36,8 +36,8 @@ const TAGS: [(&str, &str); 13] = [
 ];
 
 /// Returns the API's document (OpenAPI 3.1).
-pub(crate) fn document(app: &App) -> OpenApi {
-    let mut document = crate::routes::all(app).into_router().into_openapi();
+pub(crate) fn document(routes: Routes) -> OpenApi {
+    let mut document = routes.into_router().into_openapi();
     complete(&mut document);
     document
 }
@@ -98,6 +98,3 @@ fn add_problem(operation: &mut Operation) {
         operation.responses.responses.insert(status.to_owned(), problem.clone().into());
     }
 }
-
-#[cfg(test)]
-mod tests;

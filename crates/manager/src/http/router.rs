@@ -1,17 +1,19 @@
 //! Routes with their policies.
 
+use axum::extract::Request;
 use axum::middleware::{from_fn, from_fn_with_state};
 use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use super::ApiError;
 use super::authenticate::authorize;
 use super::guard::{guard, run_to_end};
 use super::idempotency::replay;
 use super::policy::Policy;
+use super::record_access::record_access;
 use crate::App;
-use crate::audit::record_access;
 
 /// The name of the security scheme in the API's document.
 pub(super) const BEARER: &str = "token";
@@ -78,18 +80,34 @@ fn describe_policy(operation: &mut Operation, policy: Policy) {
     operation.extensions = Some(ExtensionsBuilder::new().add("x-policy", policy.name()).build());
 }
 
+/// The API's document as JSON, for the route that answers with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Document(pub(crate) bytes::Bytes);
+
 /// The service that answers all requests.
-pub(crate) fn service(app: &App) -> axum::Router {
-    let (router, mut document) = crate::routes::all(app).into_router().split_for_parts();
+pub(crate) fn service(app: &App, routes: Routes) -> axum::Router {
+    let (router, mut document) = routes.router.split_for_parts();
     super::openapi::complete(&mut document);
     // Strings, numbers and maps of them: serialization cannot fail.
     let document: bytes::Bytes = document.to_json().unwrap_or_default().into();
     router
-        .layer(axum::Extension(crate::routes::Document(document)))
-        .fallback(crate::routes::not_found)
-        .method_not_allowed_fallback(crate::routes::method_not_allowed)
+        .layer(axum::Extension(Document(document)))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(app.clone(), super::hosts::check))
         .layer(from_fn_with_state(app.clone(), guard))
         .layer(from_fn(super::request_id::assign))
         .with_state(app.clone())
+}
+
+/// No such route.
+async fn not_found(request: Request) -> ApiError {
+    ApiError::new(404, "no-such-route", format!("there is no {}", request.uri().path()))
+        .with_hint("GET /openapi.json lists all routes")
+}
+
+/// A route, but not with this method.
+async fn method_not_allowed(request: Request) -> ApiError {
+    let detail = format!("{} does not support {}", request.uri().path(), request.method());
+    ApiError::new(405, "method-not-allowed", detail)
 }

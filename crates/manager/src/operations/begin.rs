@@ -2,11 +2,12 @@
 
 use mimeo_manager_api::Machine;
 
-use super::{LiveOperation, NewOperation, OperationRequest};
+use super::{NewOperation, OperationRequest};
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::caller::Caller;
 use crate::database::{DatabaseError, Desired, MachineRow};
+use crate::live::LiveOperation;
 use crate::precondition::IfMatch;
 use crate::secrets::Secrets;
 

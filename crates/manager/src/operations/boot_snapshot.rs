@@ -6,10 +6,10 @@ use mimeo_engine::machine::{AUTO_DRIVER, BootConfiguration, MachineSpec};
 use mimeo_engine::snapshot::Snapshot;
 use mimeo_manager_api::CreateRuntimeSnapshot;
 
-use super::LiveOperation;
 use super::finish::Outcome;
 use crate::App;
 use crate::convert::{self, ConvertError};
+use crate::live::LiveOperation;
 use crate::runtime_snapshots;
 
 /// The most vCPUs and MiB of memory that a boot snapshot can be requested for: an error in the request, not the host's limit.

@@ -8,11 +8,11 @@ use mimeo_engine::machine::{CloneOverrides, Phase};
 use mimeo_engine::snapshot_server::Reservation;
 use mimeo_engine::{Cloned, MachineId, SnapshotId};
 
-use super::LiveOperation;
 use super::finish::Outcome;
 use crate::App;
 use crate::convert::{self, ConvertError};
 use crate::database::MachineRow;
+use crate::live::LiveOperation;
 
 /// Pause before a clone is started again, while the supervisor of an earlier attempt still undoes it.
 const RETRY_DELAY: Duration = Duration::from_millis(200);

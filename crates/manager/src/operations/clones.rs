@@ -3,11 +3,11 @@
 use mimeo_engine::act::SpawnError;
 use mimeo_manager_api::{CloneResult, CloneResults, Failure, Problem};
 
-use super::LiveOperation;
 use super::finish::{Outcome, store};
 use crate::App;
 use crate::chain::chain;
 use crate::database::DatabaseError;
+use crate::live::LiveOperation;
 use crate::{observe, problems};
 
 /// What has become of a clone.

@@ -7,10 +7,11 @@ use mimeo_engine::launch_request::{MachineInfo, StartFailureKind};
 use mimeo_engine::{MachineId, Record, StartProgress};
 use mimeo_manager_api::Progress;
 
+use super::clone;
 use super::finish::Outcome;
-use super::{LiveOperation, clone};
 use crate::App;
 use crate::convert;
+use crate::live::LiveOperation;
 use crate::observe;
 use crate::problems;
 use crate::secrets::Secrets;

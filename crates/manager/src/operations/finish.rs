@@ -5,9 +5,9 @@ use mimeo_engine::act::SpawnError;
 use mimeo_manager_api::{Failure, Machine, Operation, OperationKind, OperationStatus, Problem, ResourceKind};
 use serde_json::json;
 
-use super::LiveOperation;
 use crate::App;
 use crate::database::{DatabaseError, EventDraft, MachineRow, Write, resource};
+use crate::live::LiveOperation;
 use crate::observe;
 use crate::problems;
 

@@ -10,9 +10,10 @@ use mimeo_manager_api::Problem;
 
 use super::clones::{self, CloneEnd};
 use super::finish::Outcome;
-use super::{LiveOperation, clone, lifecycle};
+use super::{clone, lifecycle};
 use crate::App;
 use crate::database::DatabaseError;
+use crate::live::LiveOperation;
 use crate::problems;
 
 /// Pause before the fork is repeated, while the clones of an earlier attempt are still undone.

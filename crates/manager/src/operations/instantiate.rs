@@ -11,12 +11,13 @@ use mimeo_manager_api::Progress;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::clone;
 use super::clones::{self, CloneEnd};
 use super::finish::Outcome;
-use super::{LiveOperation, clone};
 use crate::App;
 use crate::chain::chain;
 use crate::database::{DatabaseError, Desired, MachineRow};
+use crate::live::LiveOperation;
 use crate::problems;
 
 /// Pause between two looks at a clone that is being undone.

@@ -7,9 +7,10 @@ use mimeo_engine::machine::Found;
 
 use mimeo_manager_api::Problem;
 
+use super::create;
 use super::finish::Outcome;
-use super::{LiveOperation, create};
 use crate::App;
+use crate::live::LiveOperation;
 use crate::problems;
 
 fn find(app: &App, machine: &str) -> Option<Found> {

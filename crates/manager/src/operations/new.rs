@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use mimeo_manager_api::{Machine, Operation, OperationStatus, Resource, ResourceKind};
 use serde_json::json;
 
-use super::{LiveOperation, OperationRequest, spawn};
+use super::{OperationRequest, spawn};
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::database::{EventDraft, OperationRow, Write, resource};
+use crate::live::LiveOperation;
 use crate::problems::name_of;
 use crate::secrets::Secrets;
 

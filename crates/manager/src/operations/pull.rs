@@ -9,10 +9,10 @@ use mimeo_image::{
 };
 use mimeo_manager_api::{Problem, Progress, PullImage, PullLayers, PullPolicy};
 
-use super::LiveOperation;
 use super::finish::Outcome;
 use crate::App;
 use crate::chain::chain;
+use crate::live::LiveOperation;
 use crate::{images, problems};
 
 /// Pulls the image, unless the policy says that the one in the store will do.

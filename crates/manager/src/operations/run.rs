@@ -4,11 +4,10 @@ use mimeo_manager_api::Operation;
 use tokio::sync::OwnedMutexGuard;
 
 use super::finish::{Outcome, finish};
-use super::{
-    LiveOperation, OperationRequest, boot_snapshot, create, fork, instantiate, lifecycle, pull, snapshot,
-};
+use super::{OperationRequest, boot_snapshot, create, fork, instantiate, lifecycle, pull, snapshot};
 use crate::App;
 use crate::database::DatabaseError;
+use crate::live::LiveOperation;
 use crate::secrets::Secrets;
 
 /// Begins a recorded operation on a resource of this owner.

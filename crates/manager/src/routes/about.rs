@@ -8,7 +8,7 @@ use mimeo_manager_api::{About, HealthReport, Item, WhoAmI};
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::http::{Caller, Json, Policy, Routes};
+use crate::http::{Caller, Document, Json, Policy, Routes};
 
 /// What was added to `/v1`, in the order in which it was added.
 const EXTENSIONS: [&str; 10] = [
@@ -23,10 +23,6 @@ const EXTENSIONS: [&str; 10] = [
     "runtime-snapshots",
     "volumes",
 ];
-
-/// The API's document as JSON.
-#[derive(Debug, Clone)]
-pub(crate) struct Document(pub(crate) bytes::Bytes);
 
 pub(super) fn routes(app: &App) -> Routes {
     Routes::new(app)

@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::App;
 use crate::http::etag::with_etag;
 use crate::http::{ApiError, Json, Result};
-use crate::operations::{Begun, LiveOperation};
+use crate::live::LiveOperation;
+use crate::operations::Begun;
 
 /// Waits for the operation as long as the client asks for, and answers: with `done` if it has succeeded, with its problem if
 /// it has failed, with 202 if it goes on.

@@ -6,6 +6,7 @@ use mimeo_manager_api::{ExecRequest, ExecResult, Item, ResourceKind};
 use crate::App;
 use crate::audit::audit;
 use crate::database::resource;
+use crate::find_machine;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::run_command;
@@ -25,8 +26,8 @@ pub(crate) async fn exec(
     if request.tty || request.interactive {
         return Err(ApiError::new(422, "invalid-field", "tty and interactive need a WebSocket: GET …/exec"));
     }
-    let row = super::machines::find(&app, &caller, &word).await?;
-    let found = super::machines::in_engine(&app, &row)?;
+    let row = find_machine::find(&app, &caller, &word).await?;
+    let found = find_machine::in_engine(&app, &row)?;
     let program = request.command.first();
     let data = serde_json::json!({ "name": row.item.name, "program": program });
     let machine = resource(ResourceKind::Machine, &*row.item.id);

@@ -5,7 +5,6 @@ mod console;
 mod create;
 mod figures;
 mod files;
-mod find;
 mod guest_ip;
 mod kill;
 mod list;
@@ -20,7 +19,6 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::http::{Policy, Routes};
 pub(crate) use create::expiry;
-pub(crate) use find::{find, in_engine, recorded, running_in_engine};
 pub(crate) use list::{labels, owner};
 
 pub(super) fn routes(app: &App) -> Routes {

@@ -1,5 +1,7 @@
 //! Figures for Prometheus.
 
+mod text;
+
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +10,6 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::http::query::Query;
 use crate::http::{Policy, Result, Routes};
-use crate::metrics;
 
 /// The text format of OpenMetrics.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,6 +24,6 @@ pub(super) fn routes(app: &App) -> Routes {
 ))]
 async fn metrics_text(State(app): State<App>, query: Query) -> Result<Response> {
     query.finish()?;
-    let text = metrics::text(&app).await?;
+    let text = text::text(&app).await?;
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }

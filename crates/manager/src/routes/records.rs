@@ -7,10 +7,10 @@ use mimeo_manager_api::{Item, Items, Role, Scope};
 use serde_json::Value;
 use utoipa_axum::routes;
 
-use super::machines::{find, in_engine};
 use crate::App;
 use crate::convert::MachineRecord;
 use crate::database::{MachineFilter, MachineRow, SnapshotFilter, Sort, place_of_snapshot};
+use crate::find_machine::{find, in_engine};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page};
 

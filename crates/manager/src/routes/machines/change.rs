@@ -4,8 +4,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use mimeo_manager_api::{Accepted, Machine};
 
-use super::find;
 use crate::App;
+use crate::find_machine::find;
 use crate::http::query::Query;
 use crate::http::{Caller, Result, wait};
 use crate::operations::{self, OperationRequest};

@@ -6,8 +6,8 @@ use mimeo_engine::machine::Found;
 use mimeo_manager_api::ConsoleMessage;
 use tokio::task::spawn_blocking;
 
-use super::{find, recorded};
 use crate::App;
+use crate::find_machine::{find, recorded};
 use crate::follow::{self, Position, RotatedFile, has_ended};
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Reader, Received, Upgrade, WebSocket, Writer, close};

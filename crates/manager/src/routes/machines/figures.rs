@@ -11,8 +11,8 @@ use mimeo_manager_api::{
 };
 use tokio::time::timeout;
 
-use super::{find, in_engine, running_in_engine};
 use crate::App;
+use crate::find_machine::{find, in_engine, running_in_engine};
 use crate::guest;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};

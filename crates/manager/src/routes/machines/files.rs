@@ -11,8 +11,8 @@ use mimeo_engine::ControlClient;
 use mimeo_manager_api::FileItem;
 use utoipa_axum::routes;
 
-use super::{find, in_engine};
 use crate::App;
+use crate::find_machine::{find, in_engine};
 use crate::guest;
 use crate::http::{ApiError, Caller, Policy, Result, Routes};
 use crate::problems;

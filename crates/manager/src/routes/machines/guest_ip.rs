@@ -12,9 +12,9 @@ use mimeo_manager_api::{
 };
 use serde_json::json;
 
-use super::{find, running_in_engine};
 use crate::App;
 use crate::database::{EventDraft, MachineRow, TokenRow, resource};
+use crate::find_machine::{find, running_in_engine};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 

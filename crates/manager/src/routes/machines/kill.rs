@@ -5,8 +5,8 @@ use axum::response::Response;
 use mimeo_engine::{act, signal};
 use mimeo_manager_api::{Item, KillRequest, Machine};
 
-use super::{find, in_engine};
 use crate::App;
+use crate::find_machine::{find, in_engine};
 use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};

@@ -12,8 +12,8 @@ use mimeo_engine::machine::Found;
 use mimeo_manager_api::{LogEntry, LogStream};
 use tokio::task::spawn_blocking;
 
-use super::{find, recorded};
 use crate::App;
+use crate::find_machine::{find, recorded};
 use crate::follow::{self, Line, LogReader, Position, has_ended};
 use crate::http::body::{BodyError, BodySender, streamed};
 use crate::http::query::Query;

@@ -8,9 +8,9 @@ use mimeo_manager_api::{Item, Machine, PatchMachine, ResourceKind};
 use serde_json::json;
 
 use super::create::expiry;
-use super::{find, in_engine};
 use crate::App;
 use crate::database::{DatabaseError, Desired, EventDraft, MachineRow, resource};
+use crate::find_machine::{find, in_engine};
 use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};

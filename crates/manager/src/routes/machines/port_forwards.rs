@@ -9,8 +9,8 @@ use mimeo_engine::act;
 use mimeo_manager_api::{Item, Items, Port, Protocol, PublishedPort};
 use mimeo_net::PortMapping;
 
-use super::{find, in_engine};
 use crate::App;
+use crate::find_machine::{find, in_engine};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::item;

@@ -4,9 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use mimeo_manager_api::{Item, Machine, MachineState};
 
-use super::find;
 use crate::App;
 use crate::database::MachineRow;
+use crate::find_machine::find;
 use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result, wait};

@@ -12,8 +12,8 @@ use mimeo_manager_api::ExecRequest;
 use mimeo_manager_api::stream::{AttachRequest, ServerMessage};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{find, in_engine};
 use crate::App;
+use crate::find_machine::{find, in_engine};
 use crate::guest;
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Upgrade, WebSocket};

@@ -8,12 +8,13 @@ use mimeo_manager_api::{Accepted, CreateSnapshot, ResourceKind, Snapshot};
 
 use crate::App;
 use crate::database::{DatabaseError, Desired, MachineRow, resource};
+use crate::find_machine;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result, wait};
-use crate::operations::{self, LiveOperation, NewOperation, OperationRequest};
+use crate::live::LiveOperation;
+use crate::operations::{self, NewOperation, OperationRequest};
 use crate::problems::store_problem;
 use crate::routes::accepted::answer_with;
-use crate::routes::machines;
 use crate::secrets::Secrets;
 use crate::snapshots;
 
@@ -36,8 +37,8 @@ pub(super) async fn create(
 ) -> Result<Response> {
     let wait = wait::seconds(&mut query, "wait", 0.0)?;
     query.finish()?;
-    let row = machines::find(&app, &caller, &word).await?;
-    let found = machines::in_engine(&app, &row)?;
+    let row = find_machine::find(&app, &caller, &word).await?;
+    let found = find_machine::in_engine(&app, &row)?;
     check(&app, &found, &request)?;
     let (item, live) = begin(&app, &caller, &row, &found, request).await?;
     let id = item.id.clone();

@@ -8,11 +8,11 @@ use mimeo_manager_api::{Accepted, CloneRequest, Machine};
 use super::clone::{Source, add_rows, new_row, requests};
 use crate::App;
 use crate::database::{Desired, MachineRow};
+use crate::find_machine;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result, wait};
 use crate::operations::{self, Begun, NewOperation, OperationRequest, undecided};
 use crate::routes::accepted::answer;
-use crate::routes::machines;
 use crate::secrets::Secrets;
 
 /// Starts clones of a running machine, which runs on: either all of them or none. The operation's `result` has one entry for
@@ -35,8 +35,8 @@ pub(super) async fn fork(
 ) -> Result<Response> {
     let wait = wait::seconds(&mut query, "wait", 0.0)?;
     query.finish()?;
-    let row = machines::find(&app, &caller, &word).await?;
-    let found = machines::in_engine(&app, &row)?;
+    let row = find_machine::find(&app, &caller, &word).await?;
+    let found = find_machine::in_engine(&app, &row)?;
     if !found.record.phase().is_live() {
         let detail = format!("cannot fork {}: it does not run", row.item.name);
         return Err(ApiError::new(409, "machine-not-running", detail).with_hint("start it"));

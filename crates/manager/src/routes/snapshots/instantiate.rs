@@ -11,7 +11,8 @@ use crate::App;
 use crate::database::resource;
 use crate::http::query::Query;
 use crate::http::{Caller, Json, Result, wait};
-use crate::operations::{LiveOperation, NewOperation, OperationRequest, undecided};
+use crate::live::LiveOperation;
+use crate::operations::{NewOperation, OperationRequest, undecided};
 use crate::routes::accepted::answer_with;
 use crate::secrets::Secrets;
 

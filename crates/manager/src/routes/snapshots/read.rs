@@ -7,6 +7,7 @@ use mimeo_manager_api::{Item, Items, Snapshot};
 use super::find::find;
 use crate::App;
 use crate::database::{SnapshotFilter, Sort, place_of_snapshot};
+use crate::find_machine;
 use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result, page};
@@ -50,7 +51,7 @@ pub(super) async fn list_of_machine(
     Path(word): Path<String>,
     query: Query,
 ) -> Result<Json<Items<Snapshot>>> {
-    let machine = machines::find(&app, &caller, &word).await?.item.id;
+    let machine = find_machine::find(&app, &caller, &word).await?.item.id;
     list_filtered(&app, &caller, query, Some(machine)).await
 }
 

@@ -12,7 +12,7 @@ const FILE: &str = "../../docs/reference/openapi.json";
 async fn text() -> String {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = Engine::new(Home::at(dir.path().join("home"), dir.path().join("run")).expect("a home"));
-    crate::api_document(engine).await.expect("the document")
+    super::api_document(engine).await.expect("the document")
 }
 
 async fn document() -> Value {

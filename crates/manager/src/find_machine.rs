@@ -1,12 +1,13 @@
-//! Finds the machine that a path names.
+//! Finds the machine that a request names.
 
 use mimeo_engine::MachineId;
 use mimeo_engine::machine::Found;
 use mimeo_manager_api::MachineState;
 
 use crate::App;
+use crate::api_error::{ApiError, Result};
+use crate::caller::Caller;
 use crate::database::MachineRow;
-use crate::http::{ApiError, Caller, Result};
 use crate::observe;
 
 /// The digits of an id that must be given at least.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{ApiError, Result};
+use crate::api_error::{ApiError, Result};
 use crate::caller::Peer;
 use crate::settings::Limits;
 
