@@ -1,9 +1,10 @@
-//! Formats an error and its causes in one line, for the log.
+//! Formats an error and its causes in one line.
 
 use std::error::Error;
 
 /// Formats an error, followed by the chain of its causes.
-pub(crate) fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,7 +10,7 @@ pub mod admission;
 mod agent;
 mod background;
 pub mod boot_snapshot;
-mod cause;
+pub mod cause;
 mod clone;
 pub mod control;
 pub mod create;

@@ -72,7 +72,7 @@ impl From<DatabaseError> for ApiError {
             return Self::new(403, "quota-exceeded", exceeded.to_string())
                 .with_hint("remove machines, or ask an administrator for a larger quota");
         }
-        let detail = crate::chain::chain(&error);
+        let detail = mimeo_engine::cause::chain(&error);
         tracing::error!(component = "database", "{detail}");
         if let DatabaseError::Sql(_) = error {
             return Self::new(503, "database-unavailable", "cannot use the manager's database")

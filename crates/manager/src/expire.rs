@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mimeo_engine::cause::chain;
 use mimeo_manager_api::ResourceKind;
 use serde_json::json;
 
 use crate::App;
-use crate::chain::chain;
 use crate::database::{DatabaseError, EventDraft, MachineRow, resource};
 use crate::live::NOTICE;
 use crate::reconcile;

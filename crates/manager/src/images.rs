@@ -1,13 +1,13 @@
 //! Images of the store, as the API shows them, and who uses them.
 
 use mimeo_engine::Engine;
+use mimeo_engine::cause::chain;
 use mimeo_image::{Image as Stored, Store};
 use mimeo_manager_api::{Image, Resource, ResourceKind};
 
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::caller::{Caller, LOCAL};
-use crate::chain::chain;
 use crate::database::resource;
 
 /// The machines and snapshots that use images, each with its name, and with the image's id.

@@ -8,7 +8,6 @@ mod api_error;
 mod app;
 mod audit;
 mod caller;
-mod chain;
 pub mod convert;
 mod database;
 mod exec_process;

@@ -135,7 +135,7 @@ pub(crate) async fn record_stage(app: &App, machine: &str, live: &LiveOperation)
     if let Err(error) = try_record_stage(app, machine, &operation).await {
         tracing::warn!(
             component = "operations",
-            error = crate::chain::chain(&error),
+            error = mimeo_engine::cause::chain(&error),
             "cannot record a stage"
         );
     }

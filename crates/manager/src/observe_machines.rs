@@ -1,10 +1,10 @@
 //! Observes the machines' records as they change.
 
 use mimeo_engine::MachineId;
+use mimeo_engine::cause::chain;
 use mimeo_engine::machine::{Change, Found, Watcher};
 
 use crate::App;
-use crate::chain::chain;
 use crate::observe;
 
 /// Brings the row of each machine up to date when its record changes or its supervisor ends, until the manager ends.

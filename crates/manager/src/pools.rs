@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::snapshot_server::{self, ServeRecord};
 use mimeo_engine::{SnapshotId, own_program};
 use mimeo_manager_api::{Pool, PoolState};
@@ -16,7 +17,6 @@ use rustix::process::Signal;
 use tokio::process::Child;
 
 use crate::App;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 use crate::live::ServerStart;
 use crate::volumes::blocking;

@@ -2,6 +2,7 @@
 
 use mimeo_engine::act::{ActError, ForkError, SpawnError};
 use mimeo_engine::boot_snapshot::BootSnapshotError;
+use mimeo_engine::cause::chain;
 use mimeo_engine::control::{ConnectError, ControlError};
 use mimeo_engine::launch_request::StartFailureKind;
 use mimeo_engine::machine::{ClaimError, MachineName, Refusal};
@@ -10,7 +11,6 @@ use mimeo_engine::volumes::VolumeError;
 use mimeo_image::RemoveError;
 use mimeo_manager_api::{Failure, Problem};
 
-use crate::chain::chain;
 use crate::convert::ConvertError;
 
 /// The name of an enum's variant, as in JSON.

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use mimeo_engine::MachineId;
+use mimeo_engine::cause::chain;
 
 use crate::App;
 use crate::caller::Caller;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 use crate::observe;
 use crate::operations::{self, OperationRequest};

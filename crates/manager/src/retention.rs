@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mimeo_engine::cause::chain;
 
 use crate::App;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 
 /// Pause between two removals.

@@ -1,12 +1,12 @@
 //! Boot snapshots, as the API shows them.
 
 use mimeo_engine::boot_snapshot;
+use mimeo_engine::cause::chain;
 use mimeo_engine::snapshot::{Kind, Snapshot};
 use mimeo_manager_api::{Accelerator, CreateRuntimeSnapshot, RuntimeSnapshot, RuntimeVolume};
 
 use crate::App;
 use crate::api_error::{ApiError, Result};
-use crate::chain::chain;
 
 /// Lists the boot snapshots, the newest last.
 pub(crate) async fn list(app: &App) -> Result<Vec<Snapshot>> {

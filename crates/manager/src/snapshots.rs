@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::machine::Found;
 use mimeo_engine::snapshot::{Kind, Manifest, Snapshot as Saved};
 use mimeo_manager_api::{ResourceKind, Snapshot, SnapshotKind, SnapshotState};
@@ -9,7 +10,6 @@ use serde_json::json;
 
 use crate::App;
 use crate::caller::LOCAL;
-use crate::chain::chain;
 use crate::database::{DatabaseError, EventDraft, Write, resource};
 
 /// What a snapshot holds.

@@ -13,7 +13,7 @@ pub(crate) async fn record_uses(app: App) {
         if let Err(error) = record(&app).await {
             tracing::warn!(
                 component = "tokens",
-                error = crate::chain::chain(&error),
+                error = mimeo_engine::cause::chain(&error),
                 "cannot record the use of tokens"
             );
         }

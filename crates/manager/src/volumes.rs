@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::volumes::{Volume, VolumeName, VolumeRequest};
 use mimeo_manager_api::{CreateMachine, NamedVolume, Volume as Mount};
 
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::caller::{Caller, LOCAL};
-use crate::chain::chain;
 use crate::database::VolumeOwners;
 use crate::problems;
 

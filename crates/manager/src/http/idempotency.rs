@@ -209,7 +209,7 @@ async fn store_answer(
 /// Keeps the answer once the database can be used again. Until then the key is in use.
 async fn keep_later(in_use: &KeyInUse, kept: Option<&KeptAnswer>, mut error: DatabaseError) {
     loop {
-        let error_text = crate::chain::chain(&error);
+        let error_text = mimeo_engine::cause::chain(&error);
         tracing::error!(component = "http", error = error_text, "cannot keep an answer: trying again");
         tokio::select! {
             () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => {}

@@ -72,7 +72,7 @@ impl Certificate {
                 tracing::info!(component = "http", "read the certificate again");
             }
             Err(error) => {
-                let error = crate::chain::chain(&error);
+                let error = mimeo_engine::cause::chain(&error);
                 tracing::error!(
                     component = "http",
                     error,

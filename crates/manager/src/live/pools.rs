@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::snapshot_server::{self, Reservation, ServeRecord};
 use tokio::process::Child;
 use tokio::sync::Notify;
-
-use crate::chain::chain;
 
 /// The servers that keep pools, as they were last seen.
 #[derive(Debug, Default)]

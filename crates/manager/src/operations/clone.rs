@@ -64,7 +64,7 @@ pub(super) async fn release(
     match reservation.release(clones.into_iter().filter_map(named).collect()).await {
         Ok(cloned) => cloned.into_iter().map(|cloned| cloned.outcome.map(drop)).collect(),
         Err(error) => {
-            let error = crate::chain::chain(&error);
+            let error = mimeo_engine::cause::chain(&error);
             tracing::warn!(component = "pools", error, "a pool has ended: starting the clones without it");
             (0..count).map(|_| Err(SpawnError::Gone)).collect()
         }

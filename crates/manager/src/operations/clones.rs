@@ -1,11 +1,11 @@
 //! Records what has become of an operation's clones.
 
 use mimeo_engine::act::SpawnError;
+use mimeo_engine::cause::chain;
 use mimeo_manager_api::{CloneResult, CloneResults, Failure, Problem};
 
 use super::finish::{Outcome, store};
 use crate::App;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 use crate::live::LiveOperation;
 use crate::{observe, problems};

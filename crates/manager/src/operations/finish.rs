@@ -53,7 +53,7 @@ pub(super) async fn finish(app: &App, live: &LiveOperation, outcome: Outcome) {
     while let Err(error) = try_finish(app, live, &outcome).await {
         tracing::error!(
             component = "operations",
-            error = crate::chain::chain(&error),
+            error = mimeo_engine::cause::chain(&error),
             "cannot record a result: trying again"
         );
         tokio::select! {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mimeo_engine::act::{self, SpawnError};
+use mimeo_engine::cause::chain;
 use mimeo_engine::machine::Phase;
 use mimeo_engine::snapshot_server::Reservation;
 use mimeo_engine::{MachineId, SnapshotId};
@@ -15,7 +16,6 @@ use super::clone;
 use super::clones::{self, CloneEnd};
 use super::finish::Outcome;
 use crate::App;
-use crate::chain::chain;
 use crate::database::{DatabaseError, Desired, MachineRow};
 use crate::live::LiveOperation;
 use crate::problems;

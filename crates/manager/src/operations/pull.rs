@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::launch_request::{PullProgress, PullReporter, PullStep, RegistryLogin};
 use mimeo_image::{
     Digest, Event, Image, Progress as Observer, PullError, PullOptions, RegistryOptions, Source, Stage, Store,
@@ -11,7 +12,6 @@ use mimeo_manager_api::{Problem, Progress, PullImage, PullLayers, PullPolicy};
 
 use super::finish::Outcome;
 use crate::App;
-use crate::chain::chain;
 use crate::live::LiveOperation;
 use crate::{images, problems};
 

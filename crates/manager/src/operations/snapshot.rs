@@ -1,5 +1,6 @@
 //! Takes a snapshot of a machine.
 
+use mimeo_engine::cause::chain;
 use mimeo_engine::machine::Found;
 use mimeo_engine::snapshot::Snapshot as Saved;
 use mimeo_engine::{MachineId, MachineName, SnapshotId, act, garbage};
@@ -8,7 +9,6 @@ use mimeo_manager_api::{Problem, SnapshotKind};
 use super::finish::Outcome;
 use super::lifecycle;
 use crate::App;
-use crate::chain::chain;
 use crate::database::DatabaseError;
 use crate::problems;
 use crate::snapshots;

@@ -101,7 +101,7 @@ async fn image(State(app): State<App>, Path(name): Path<String>, query: Query) -
     let (engine, word) = (app.engine().clone(), name.clone());
     let inspection = blocking(move || {
         let inspection = engine.images().map_err(|error| image_store_failed(&error))?.inspect(&word);
-        inspection.map_err(|error| ApiError::new(422, "invalid-request", crate::chain::chain(&error)))
+        inspection.map_err(|error| ApiError::new(422, "invalid-request", mimeo_engine::cause::chain(&error)))
     });
     let inspection = inspection.await?.ok_or_else(|| ApiError::not_found("image", &name))?;
     Ok(Json(Item { item: to_value(&inspection)? }))
@@ -167,7 +167,7 @@ fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
 }
 
 fn image_store_failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
-    ApiError::new(500, "image-store-failed", crate::chain::chain(error))
+    ApiError::new(500, "image-store-failed", mimeo_engine::cause::chain(error))
 }
 
 /// Runs what reads many files where it does not hold up other requests.

@@ -8,11 +8,11 @@ use axum::response::Sse;
 use axum::response::sse::{Event as ServerSentEvent, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use mimeo_engine::cause::chain;
 use mimeo_manager_api::Event;
 use tokio::sync::watch;
 
 use crate::App;
-use crate::chain::chain;
 use crate::database::{DatabaseError, EventFilter};
 use crate::http::Caller;
 use crate::http::authenticate::check_again;

@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use mimeo_engine::cause::chain;
 use mimeo_engine::launch_request::RegistryLogin;
 use mimeo_image::{Platform, Source};
 use mimeo_manager_api::{Accepted, CreateMachine, ImagePull, PullImage, RegistryAuth, ResourceKind, Role};
 
 use crate::App;
-use crate::chain::chain;
 use crate::convert;
 use crate::database::resource;
 use crate::http::query::Query;

@@ -1,11 +1,11 @@
 //! Reads images.
 
 use axum::extract::{Path, State};
+use mimeo_engine::cause::chain;
 use mimeo_image::Image as Stored;
 use mimeo_manager_api::{Image, Item, Items};
 
 use crate::App;
-use crate::chain::chain;
 use crate::database::After;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result, page};

@@ -1,12 +1,12 @@
 //! Removes images.
 
 use axum::extract::{Path, State};
+use mimeo_engine::cause::chain;
 use mimeo_manager_api::{Item, PruneImages, RemovedImages, ResourceKind};
 use serde_json::json;
 
 use crate::App;
 use crate::caller::LOCAL;
-use crate::chain::chain;
 use crate::database::{EventDraft, resource};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
