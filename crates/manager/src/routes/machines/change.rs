@@ -1,6 +1,7 @@
 //! Starts, stops and removes machines.
 
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
 use axum::response::Response;
 use mimeo_manager_api::{Accepted, Machine};
 
@@ -13,12 +14,22 @@ use crate::precondition::IfMatch;
 use crate::routes::accepted::answer;
 
 /// What all of these requests have in common.
-struct Change {
+pub(super) struct Change {
     app: App,
     caller: Caller,
     word: String,
     if_match: IfMatch,
     query: Query,
+}
+
+impl FromRequestParts<App> for Change {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> std::result::Result<Self, Response> {
+        let (caller, Path(word), if_match, query) =
+            <(Caller, Path<String>, IfMatch, Query)>::from_request_parts(parts, app).await?;
+        Ok(Self { app: app.clone(), caller, word, if_match, query })
+    }
 }
 
 impl Change {
@@ -48,14 +59,7 @@ impl Change {
         (status = 200, description = "The machine was removed.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being removed.", body = Accepted<Machine>),
     ))]
-pub(super) async fn delete(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    let mut change = Change { app, caller, word, if_match, query };
+pub(super) async fn delete(mut change: Change) -> Result<Response> {
     let (timeout, reason) = (change.timeout()?, format!("removed by {}", change.caller.name));
     change.begin(OperationRequest::Delete { timeout, reason }).await
 }
@@ -70,14 +74,8 @@ pub(super) async fn delete(
         (status = 200, description = "The machine runs.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being started.", body = Accepted<Machine>),
     ))]
-pub(super) async fn start(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    Change { app, caller, word, if_match, query }.begin(OperationRequest::Start).await
+pub(super) async fn start(change: Change) -> Result<Response> {
+    change.begin(OperationRequest::Start).await
 }
 
 /// Stops a machine: sends the stop signal, and SIGKILL after a while.
@@ -91,14 +89,7 @@ pub(super) async fn start(
         (status = 200, description = "The machine has exited.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being stopped.", body = Accepted<Machine>),
     ))]
-pub(super) async fn stop(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    let mut change = Change { app, caller, word, if_match, query };
+pub(super) async fn stop(mut change: Change) -> Result<Response> {
     let timeout = change.timeout()?;
     change.begin(OperationRequest::Stop { timeout }).await
 }
@@ -114,14 +105,7 @@ pub(super) async fn stop(
         (status = 200, description = "The machine runs.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being restarted.", body = Accepted<Machine>),
     ))]
-pub(super) async fn restart(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    let mut change = Change { app, caller, word, if_match, query };
+pub(super) async fn restart(mut change: Change) -> Result<Response> {
     let timeout = change.timeout()?;
     change.begin(OperationRequest::Restart { timeout }).await
 }
@@ -136,14 +120,8 @@ pub(super) async fn restart(
         (status = 200, description = "The machine is paused.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being paused.", body = Accepted<Machine>),
     ))]
-pub(super) async fn pause(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    Change { app, caller, word, if_match, query }.begin(OperationRequest::Pause).await
+pub(super) async fn pause(change: Change) -> Result<Response> {
+    change.begin(OperationRequest::Pause).await
 }
 
 /// Resumes a paused machine.
@@ -156,12 +134,6 @@ pub(super) async fn pause(
         (status = 200, description = "The machine runs.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being resumed.", body = Accepted<Machine>),
     ))]
-pub(super) async fn resume(
-    State(app): State<App>,
-    caller: Caller,
-    Path(word): Path<String>,
-    if_match: IfMatch,
-    query: Query,
-) -> Result<Response> {
-    Change { app, caller, word, if_match, query }.begin(OperationRequest::Resume).await
+pub(super) async fn resume(change: Change) -> Result<Response> {
+    change.begin(OperationRequest::Resume).await
 }
