@@ -12,7 +12,8 @@ use crate::convert;
 use crate::database::{DatabaseError, Desired, MachineRow, Write};
 use crate::http::{ApiError, Caller, Result};
 use crate::item;
-use crate::operations;
+use crate::live::LiveOperation;
+use crate::operations::{self, NewOperation};
 use crate::problems::invalid_field;
 use crate::routes::accepted::answer;
 use crate::routes::machines::expiry;
@@ -25,12 +26,12 @@ const MAX_CLONES: usize = 1000;
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     /// The snapshot, unless it is one that a fork takes.
-    pub(super) snapshot: Option<String>,
-    pub(super) image: String,
-    pub(super) cpus: u32,
-    pub(super) memory_mib: u32,
-    pub(super) disk_bytes: u64,
-    pub(super) driver: String,
+    snapshot: Option<String>,
+    image: String,
+    cpus: u32,
+    memory_mib: u32,
+    disk_bytes: u64,
+    driver: String,
 }
 
 impl From<&Snapshot> for Source {
@@ -91,13 +92,19 @@ pub(super) fn requests(request: &CloneRequest, source: &Source) -> Result<Vec<Cr
     Ok((0..count).map(one).collect())
 }
 
-/// The row of a clone with this id.
-pub(super) fn new_row(
+/// The rows of clones with these ids.
+pub(super) fn new_rows(
     caller: &Caller,
-    id: String,
-    mut request: CreateMachine,
     source: &Source,
-) -> Result<MachineRow> {
+    requests: Vec<CreateMachine>,
+    ids: impl Iterator<Item = MachineId>,
+) -> Result<Vec<MachineRow>> {
+    let row = |(request, id): (_, MachineId)| new_row(caller, id.to_string(), request, source);
+    requests.into_iter().zip(ids).map(row).collect()
+}
+
+/// The row of a clone with this id.
+fn new_row(caller: &Caller, id: String, mut request: CreateMachine, source: &Source) -> Result<MachineRow> {
     convert::clone_overrides(&request).map_err(|error| invalid_field(&error))?;
     let name = request.name.get_or_insert_with(|| MachineName::random().to_string()).clone();
     let mut item = item::requested(id, name, caller.name.clone());
@@ -109,11 +116,24 @@ pub(super) fn new_row(
     Ok(MachineRow { item, desired: Desired::Present, spec: Some(request) })
 }
 
-/// Adds the rows of the clones of an operation.
-pub(super) async fn add_rows(write: &mut Write<'_>, rows: &mut [MachineRow], operation: &str) -> Result<()> {
-    for row in rows {
+/// Records the operation, and the rows of its clones, and begins it.
+pub(super) async fn record_and_begin(
+    app: &App,
+    mut write: Write<'_>,
+    operation: NewOperation,
+    rows: Vec<MachineRow>,
+    secrets: Secrets,
+) -> Result<LiveOperation> {
+    add_rows(&mut write, rows, operation.id()).await?;
+    operation.record(&mut write).await?;
+    write.commit().await?;
+    Ok(operation.begin(app, secrets))
+}
+
+async fn add_rows(write: &mut Write<'_>, rows: Vec<MachineRow>, operation: &str) -> Result<()> {
+    for mut row in rows {
         row.item.operation = Some(operation.to_owned());
-        write.add_machine(row).await.map_err(|error| match error {
+        write.add_machine(&row).await.map_err(|error| match error {
             DatabaseError::Duplicate => operations::name_taken(&row.item.name),
             other => other.into(),
         })?;

@@ -5,7 +5,7 @@ use axum::response::Response;
 use mimeo_engine::MachineId;
 use mimeo_manager_api::{Accepted, CloneRequest, Machine};
 
-use super::clone::{Source, add_rows, new_row, requests};
+use super::clone::{Source, new_rows, record_and_begin, requests};
 use crate::App;
 use crate::database::{Desired, MachineRow};
 use crate::find_machine;
@@ -47,8 +47,8 @@ pub(super) async fn fork(
 
 async fn begin(app: &App, caller: &Caller, row: &MachineRow, request: &CloneRequest) -> Result<Begun> {
     let source = Source::from(&row.item);
-    let new = |request| new_row(caller, MachineId::random().to_string(), request, &source);
-    let mut rows = requests(request, &source)?.into_iter().map(new).collect::<Result<Vec<_>>>()?;
+    let ids = std::iter::repeat_with(MachineId::random);
+    let rows = new_rows(caller, &source, requests(request, &source)?, ids)?;
     let machines: Vec<_> = rows.iter().map(|row| row.item.id.clone()).collect();
     let (result, request) = (undecided(&machines), OperationRequest::Fork { machines });
     let mut write = app.database().write().await?;
@@ -60,9 +60,6 @@ async fn begin(app: &App, caller: &Caller, row: &MachineRow, request: &CloneRequ
     let mut changed = before.clone();
     changed.item.operation = Some(operation.id().to_owned());
     write.store_machine(&mut changed, &before).await?;
-    add_rows(&mut write, &mut rows, operation.id()).await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    let live = operation.begin(app, Secrets::default());
+    let live = record_and_begin(app, write, operation, rows, Secrets::default()).await?;
     Ok(Begun { machine: changed.item, live })
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use mimeo_engine::MachineId;
 use mimeo_manager_api::{Accepted, CloneRequest, ResourceKind, Snapshot};
 
-use super::clone::{Source, add_rows, new_row, requests};
+use super::clone::{Source, new_rows, record_and_begin, requests};
 use super::find::find_ready;
 use crate::App;
 use crate::database::resource;
@@ -45,21 +45,16 @@ async fn begin(app: &App, caller: &Caller, item: &Snapshot, request: &CloneReque
     let source = Source::from(item);
     let requests = requests(request, &source)?;
     let reservation = app.pools().reserve(&item.id, requests.len()).await;
-    let mut ids: Vec<_> = reservation.iter().flat_map(|reservation| reservation.ids.clone()).collect();
-    ids.resize_with(requests.len(), MachineId::random);
-    let rows = ids.iter().zip(requests);
-    let mut rows = rows
-        .map(|(id, request)| new_row(caller, id.to_string(), request, &source))
-        .collect::<Result<Vec<_>>>()?;
-    let machines: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    let reserved = reservation.iter().flat_map(|reservation| reservation.ids.clone());
+    let ids = reserved.chain(std::iter::repeat_with(MachineId::random));
+    let rows = new_rows(caller, &source, requests, ids)?;
+    let machines: Vec<_> = rows.iter().map(|row| row.item.id.clone()).collect();
     let name = item.tag.as_deref().unwrap_or(&item.id);
     let (result, request) = (undecided(&machines), OperationRequest::Instantiate { machines });
     let subject = resource(ResourceKind::Snapshot, &*item.id);
     // The clones are the caller's, although another user may have taken the snapshot.
     let operation = NewOperation::new(request, subject, &caller.name, name, &caller.name).with_result(result);
-    let mut write = app.database().write().await?;
-    add_rows(&mut write, &mut rows, operation.id()).await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    Ok(operation.begin(app, Secrets { reservation, ..Secrets::default() }))
+    let write = app.database().write().await?;
+    let secrets = Secrets { reservation, ..Secrets::default() };
+    record_and_begin(app, write, operation, rows, secrets).await
 }
