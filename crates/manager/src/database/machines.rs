@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::list::{After, List, Sort};
 use super::{Database, DatabaseError, QueryBuilder, Write, json, parse};
 
 /// The state that a machine is meant to be in.
@@ -30,23 +31,7 @@ pub(crate) struct MachineRow {
     pub(crate) spec: Option<CreateMachine>,
 }
 
-/// The order of a list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sort {
-    /// By name instead of by age.
-    pub(crate) by_name: bool,
-    /// The last first.
-    pub(crate) descending: bool,
-}
-
-/// The place in a list after which the next page begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct After {
-    /// The sort key: a name, or a time in microseconds.
-    pub(crate) key: String,
-    /// The id, which decides between equal keys.
-    pub(crate) id: String,
-}
+const LIST: List = List { table: "m", name: "name", resource: "machine" };
 
 /// Which machines are listed.
 #[derive(Debug, Clone, Default)]
@@ -150,17 +135,8 @@ fn list_query(filter: &MachineFilter) -> QueryBuilder {
         query.push(" AND m.name = ").push_bind(name.clone());
     }
     push_states(&mut query, &filter.states);
-    for (key, value) in &filter.labels {
-        // An expression in place of the id makes SQLite read the label's machines once and walk the list in its order.
-        // By the id's own index it would read and sort all machines that have the label.
-        query.push(" AND m.id || '' IN (SELECT l.machine FROM machine_labels l WHERE l.key = ");
-        query.push_bind(key.clone());
-        if let Some(value) = value {
-            query.push(" AND l.value = ").push_bind(value.clone());
-        }
-        query.push(")");
-    }
-    push_page(&mut query, filter);
+    LIST.push_labels(&mut query, &filter.labels);
+    LIST.push_page(&mut query, filter.sort, filter.after.as_ref(), filter.limit);
     query
 }
 
@@ -170,21 +146,6 @@ fn push_states(query: &mut QueryBuilder, states: &[MachineState]) {
         return;
     }
     query.push(" AND m.state IN (").push_list(states.iter().map(|state| state.name())).push(")");
-}
-
-fn push_page(query: &mut QueryBuilder, filter: &MachineFilter) {
-    let Sort { by_name, descending } = filter.sort;
-    let column = if by_name { "m.name" } else { "m.created_at" };
-    let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };
-    if let Some(After { key, id }) = &filter.after {
-        query.push(format!(" AND ({column}, m.id) {sign} ("));
-        match key.parse::<i64>() {
-            Ok(time) if !by_name => query.push_bind(time),
-            _ => query.push_bind(key.clone()),
-        };
-        query.push(", ").push_bind(id.clone()).push(")");
-    }
-    query.push(format!(" ORDER BY {column} {order}, m.id {order} LIMIT ")).push_bind(filter.limit);
 }
 
 fn from_row(row: &AnyRow) -> Result<MachineRow, DatabaseError> {
@@ -201,8 +162,7 @@ impl MachineRow {
     /// The place of this machine in a list of this order.
     pub(crate) fn place(&self, sort: Sort) -> After {
         let Machine { id, name, created_at, .. } = &self.item;
-        let key = if sort.by_name { name.clone() } else { created_at.as_microsecond().to_string() };
-        After { key, id: id.clone() }
+        After::new(sort, name, *created_at, id)
     }
 }
 

@@ -4,7 +4,7 @@ use mimeo_manager_api::Operation;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::machines::After;
+use super::list::After;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
 /// An operation.

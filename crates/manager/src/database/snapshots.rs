@@ -4,8 +4,10 @@ use mimeo_manager_api::{Snapshot, SnapshotState};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::machines::{After, Sort};
+use super::list::{After, List, Sort};
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
+
+const LIST: List = List { table: "s", name: "tag", resource: "snapshot" };
 
 /// Which snapshots are listed.
 #[derive(Debug, Clone, Default)]
@@ -83,38 +85,14 @@ fn list_query(filter: &SnapshotFilter) -> QueryBuilder {
     if let Some(machine) = &filter.machine {
         query.push(" AND s.machine = ").push_bind(machine.clone());
     }
-    for (key, value) in &filter.labels {
-        query.push(" AND s.id || '' IN (SELECT l.snapshot FROM snapshot_labels l WHERE l.key = ");
-        query.push_bind(key.clone());
-        if let Some(value) = value {
-            query.push(" AND l.value = ").push_bind(value.clone());
-        }
-        query.push(")");
-    }
-    push_page(&mut query, filter);
+    LIST.push_labels(&mut query, &filter.labels);
+    LIST.push_page(&mut query, filter.sort, filter.after.as_ref(), filter.limit);
     query
-}
-
-fn push_page(query: &mut QueryBuilder, filter: &SnapshotFilter) {
-    let Sort { by_name, descending } = filter.sort;
-    let column = if by_name { "s.tag" } else { "s.created_at" };
-    let (sign, order) = if descending { ("<", "DESC") } else { (">", "ASC") };
-    if let Some(After { key, id }) = &filter.after {
-        query.push(format!(" AND ({column}, s.id) {sign} ("));
-        match key.parse::<i64>() {
-            Ok(time) if !by_name => query.push_bind(time),
-            _ => query.push_bind(key.clone()),
-        };
-        query.push(", ").push_bind(id.clone()).push(")");
-    }
-    query.push(format!(" ORDER BY {column} {order}, s.id {order} LIMIT ")).push_bind(filter.limit);
 }
 
 /// The place of a snapshot in a list of this order.
 pub(crate) fn place_of_snapshot(snapshot: &Snapshot, sort: Sort) -> After {
-    let tag = snapshot.tag.clone().unwrap_or_default();
-    let key = if sort.by_name { tag } else { snapshot.created_at.as_microsecond().to_string() };
-    After { key, id: snapshot.id.clone() }
+    After::new(sort, snapshot.tag.as_deref().unwrap_or_default(), snapshot.created_at, &snapshot.id)
 }
 
 impl Write<'_> {
