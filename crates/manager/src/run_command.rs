@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender};
 use mimeo_agent_protocol::message::{ExitStatus, Input, Process, Reply, TerminalSize, channel};
+use mimeo_engine::act;
 use mimeo_engine::machine::Found;
 use mimeo_manager_api::{Encoding, ExecRequest, ExecResult};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -76,23 +77,19 @@ async fn before<T>(deadline: Option<Instant>, start: impl Future<Output = Result
     }
 }
 
-/// The process to run. It has the environment, directory and user of the container's own unless the request says otherwise.
+/// The process to run.
 pub(crate) fn process(found: &Found, request: ExecRequest) -> Process {
-    let mut process = found.record.exec_defaults();
-    if request.tty {
-        process.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
-    }
-    process.env.extend(request.env);
     let size = request.rows.zip(request.columns).map(|(rows, cols)| TerminalSize { rows, cols });
-    Process {
-        args: request.command,
-        cwd: request.workdir.unwrap_or(process.cwd),
-        user: request.user.unwrap_or(process.user),
+    let process = act::ExecProcess {
+        command: request.command,
+        env: request.env,
+        workdir: request.workdir,
+        user: request.user,
         terminal: request.tty.then(|| size.unwrap_or(TERMINAL)),
         stdin: request.stdin.is_some() || request.interactive,
         privileged: request.privileged,
-        ..process
-    }
+    };
+    process.in_machine(&found.record)
 }
 
 fn stdin(request: &ExecRequest) -> Result<Option<Bytes>> {
