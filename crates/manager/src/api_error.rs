@@ -79,6 +79,14 @@ impl From<DatabaseError> for ApiError {
                 .with_hint("try again; the manager's log says what failed")
                 .with_retry_after(1);
         }
+        if let DatabaseError::Full(_) = error {
+            return Self::new(
+                507,
+                "database-full",
+                "cannot record the change: the disk of the manager's database is full",
+            )
+            .with_hint("free space there, and try again; machines run on meanwhile");
+        }
         Self::new(500, "internal", "the manager failed; its log says why")
     }
 }

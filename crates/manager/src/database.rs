@@ -40,10 +40,15 @@ pub(crate) use write::Write;
 
 use events::ChainEnd;
 
+/// The codes of a full disk: `SQLITE_FULL`, and PostgreSQL's `disk_full`.
+const DISK_FULL: [&str; 2] = ["13", "53100"];
+
 /// The manager's records.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: AnyPool,
+    /// The statement that begins a write transaction.
+    begin: &'static str,
     /// The last event, where it is known. The holder of the lock may write.
     chain_end: Arc<Mutex<Option<ChainEnd>>>,
     last_event: watch::Sender<i64>,
@@ -69,6 +74,9 @@ pub(crate) enum DatabaseError {
         #[source]
         source: serde_json::Error,
     },
+    /// There is no space for what is to be recorded.
+    #[error("the disk of the database is full")]
+    Full(#[source] sqlx::Error),
     /// The database failed, or cannot be reached.
     #[error("cannot use the database")]
     Sql(#[source] sqlx::Error),
@@ -78,6 +86,9 @@ impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
         match error.as_database_error() {
             Some(database) if database.is_unique_violation() => Self::Duplicate,
+            Some(database) if database.code().is_some_and(|code| DISK_FULL.contains(&&*code)) => {
+                Self::Full(error)
+            }
             _ => Self::Sql(error),
         }
     }
@@ -98,7 +109,7 @@ impl Database {
     /// Begins a write transaction. Dropping it without a commit undoes it.
     pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
         let chain_end = self.chain_end.lock().await;
-        let transaction = self.pool.begin().await?;
+        let transaction = self.pool.begin_with(self.begin).await?;
         Write::begin(transaction, chain_end, &self.last_event).await
     }
 

@@ -7,7 +7,7 @@ use mimeo_manager_api::MachineState;
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::caller::Caller;
-use crate::database::MachineRow;
+use crate::database::{DatabaseError, MachineRow};
 use crate::observe;
 
 /// The digits of an id that must be given at least.
@@ -15,10 +15,19 @@ const MIN_DIGITS: usize = 4;
 
 /// Finds the machine that a word names: its name, its id or the start of its id. The row is up to date.
 pub(crate) async fn find(app: &App, caller: &Caller, word: &str) -> Result<MachineRow> {
-    let row = find_row(app, caller, word).await?;
+    let mut row = find_row(app, caller, word).await?;
     let Ok(id) = MachineId::try_from(row.item.id.clone()) else { return Ok(row) };
-    observe::refresh(app, &id).await?;
-    Ok(app.database().machine(&row.item.id).await?.unwrap_or(row))
+    match observe::refresh(app, &id).await {
+        // It can be seen, though not recorded yet.
+        Err(DatabaseError::Full(_)) => {
+            observe::apply(app, &mut row);
+            Ok(row)
+        }
+        refreshed => {
+            refreshed?;
+            Ok(app.database().machine(&row.item.id).await?.unwrap_or(row))
+        }
+    }
 }
 
 async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<MachineRow> {

@@ -1,10 +1,8 @@
 //! Machines on a host whose disk is full or read-only.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::PathBuf;
 
-use e2e::{Outcome, User, World, signal, until};
+use e2e::{Filler, Outcome, User, World, signal, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -12,28 +10,6 @@ use serde_json::Value;
 const DISK_BYTES: u64 = 200 << 20;
 /// A workload that does not write to its disk while it waits for `/go`.
 const WAIT: &str = "until [ -e /go ]; do sleep 0.1; done";
-
-/// Files that take all space of a world's disk.
-struct Filler(PathBuf);
-
-impl Filler {
-    fn new(world: &World) -> Self {
-        let path = world.home().join("filler");
-        let mut file = File::create(&path).expect("created");
-        let mut chunk = &[1; 1 << 20][..];
-        // The last writes are small, so that not even a small file fits.
-        while chunk.len() >= 512 {
-            if file.write_all(chunk).is_err() {
-                chunk = &chunk[..chunk.len() / 2];
-            }
-        }
-        Self(path)
-    }
-
-    fn remove(self) {
-        fs::remove_file(self.0).expect("removed");
-    }
-}
 
 fn start(world: &World, name: &str, options: &[&str], shell: &str) {
     let image = world.busybox();
@@ -71,7 +47,7 @@ fn until_status(world: &World, name: &str, status: &str) {
 
 /// Has the guest write more than the host's disk takes, and waits until it is paused for that.
 fn write_and_pause(world: &World, name: &str, filler: &Filler) -> std::process::Child {
-    assert!(filler.0.exists());
+    assert!(filler.path().exists());
     let shell = "dd if=/dev/urandom of=/file bs=1M count=20 2>/dev/null; sync; echo synced";
     let writer = world.spawn(["exec", name, "sh", "-c", shell]);
     until_paused(world, name);
@@ -84,7 +60,7 @@ fn output_that_cannot_be_logged_is_counted() {
     start(&world, "talker", &[], "while :; do echo tick; sleep 0.1; done");
     // Without anything to write to its disk the guest is not paused.
     world.mimeo(["exec", "talker", "sync"]).ok();
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     let lost =
         || world.inspect("talker")["HostConfig"]["LogConfig"]["LostBytes"].as_u64().unwrap_or_default();
     until("output is lost", || (lost() > 0).then_some(()));
@@ -104,7 +80,7 @@ fn output_that_cannot_be_logged_is_counted() {
 fn a_machine_waits_for_space_on_the_hosts_disk() {
     let world = World::on_disk_of(DISK_BYTES);
     start(&world, "web", &[], "sleep 1000");
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     let writer = write_and_pause(&world, "web", &filler);
     let ps = world.mimeo(["ps", "--format", "{{.Status}}"]).ok();
     ps.printed("Paused (its disk cannot be written: No space left on device)\n");
@@ -136,7 +112,7 @@ fn a_machine_waits_for_space_on_the_hosts_disk() {
 fn a_machine_that_waits_for_space_resumes_by_itself() {
     let world = World::on_disk_of(DISK_BYTES);
     start(&world, "web", &[], "sleep 1000");
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     let writer = write_and_pause(&world, "web", &filler);
     filler.remove();
     Outcome::wait_for(writer).ok().printed("synced\n");
@@ -147,7 +123,7 @@ fn a_machine_that_waits_for_space_resumes_by_itself() {
 fn a_user_may_pause_a_machine_that_waits_for_space() {
     let world = World::on_disk_of(DISK_BYTES);
     start(&world, "web", &[], "sleep 1000");
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     let writer = write_and_pause(&world, "web", &filler);
     world.mimeo(["pause", "web"]).ok();
     assert_eq!(state(&world, "web")["PauseReason"], "");
@@ -163,7 +139,7 @@ fn a_machine_that_waits_for_space_can_be_ended() {
     for name in ["removed", "killed", "stopped"] {
         start(&world, name, &["--stop-timeout", "1"], "trap '' TERM; sleep 1000");
     }
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     let writers = ["removed", "killed", "stopped"].map(|name| write_and_pause(&world, name, &filler));
     world.mimeo(["rm", "-f", "removed"]).code(0).printed("removed\n");
     world.mimeo(["kill", "killed"]).code(0);
@@ -197,7 +173,7 @@ fn an_end_on_a_full_disk_is_recorded_later() {
     let supervisor = process(&world, "crashes", "Pid");
     // A guest with nothing to write to its disk is not paused.
     world.mimeo(["exec", "ends", "sync"]).ok();
-    let filler = Filler::new(&world);
+    let filler = Filler::new(&world.home());
     world.mimeo(["exec", "ends", "touch", "/go"]).ok();
     kill_process(supervisor, Signal::KILL).expect("it runs");
     for (name, code) in [("ends", 5), ("crashes", 137)] {

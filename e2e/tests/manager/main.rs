@@ -7,6 +7,7 @@ mod events;
 mod figures;
 mod files;
 mod forks;
+mod full_disk;
 mod guide;
 mod images;
 mod logs;

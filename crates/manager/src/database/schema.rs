@@ -4,6 +4,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::{Mutex, watch};
@@ -85,7 +86,12 @@ impl Database {
         let chain_end =
             chain_end.map_err(|error| OpenError::Read { address: address.clone(), source: error.into() })?;
         let last_event = watch::channel(chain_end.seq).0;
-        Ok(Self { pool, chain_end: Arc::new(Mutex::new(Some(chain_end))), last_event })
+        Ok(Self {
+            pool,
+            begin: begin_statement(address),
+            chain_end: Arc::new(Mutex::new(Some(chain_end))),
+            last_event,
+        })
     }
 }
 
@@ -94,19 +100,38 @@ async fn read_chain_end(pool: &sqlx::AnyPool) -> Result<ChainEnd, DatabaseError>
     ChainEnd::read(&mut connection).await
 }
 
+/// SQLite waits for a lock (`busy_timeout`) only where a transaction begins: one that reads first and then writes fails at
+/// once if another connection writes.
+fn begin_statement(address: &Address) -> &'static str {
+    match address {
+        Address::Postgres(_) => "BEGIN",
+        Address::Sqlite(_) => "BEGIN IMMEDIATE",
+    }
+}
+
 fn options(address: &Address) -> AnyPoolOptions {
     let options = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
     match address {
         Address::Postgres(_) => options,
-        Address::Sqlite(_) => options.after_connect(|connection, _| {
-            Box::pin(async move {
-                for setting in SQLITE_SETTINGS {
-                    sqlx::query(setting).execute(&mut *connection).await?;
-                }
-                Ok(())
+        Address::Sqlite(_) => options
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    for setting in SQLITE_SETTINGS {
+                        sqlx::query(setting).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
             })
-        }),
+            .after_release(|connection, _| Box::pin(is_reusable(connection))),
     }
+}
+
+/// Whether a SQLite connection is in no transaction. SQLite undoes a transaction by itself if the disk is full. `ROLLBACK`
+/// then fails, and sqlx takes the transaction for one that goes on: what the connection commits next, it would not commit.
+async fn is_reusable(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Error> {
+    // The answer comes after the rollback of a transaction that was dropped.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Creates the file of a new SQLite database, which only its owner may read: it holds digests of tokens, and environments.
