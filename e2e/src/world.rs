@@ -125,6 +125,12 @@ impl World {
         self
     }
 
+    /// Gives all programs of the world this clock.
+    #[must_use]
+    pub fn with_clock(self, clock: &crate::Clock) -> Self {
+        clock.variables().into_iter().fold(self, |world, (name, value)| world.with_variable(name, value))
+    }
+
     /// MIMEO_HOME.
     #[must_use]
     pub fn home(&self) -> PathBuf {

@@ -45,10 +45,11 @@ pub(crate) async fn run(app: App) {
 async fn look_once(app: &App, is_cleanup: bool) -> Result<Duration, DatabaseError> {
     let now = Timestamp::now();
     for row in app.database().machines_expired_at((now + NOTICE).as_microsecond()).await? {
-        match row.item.expires_at {
-            Some(time) if time <= now => expire(app, &row).await,
-            Some(time) => give_notice(app, &row, time).await?,
-            None => {}
+        let Some(time) = row.item.expires_at else { continue };
+        // It comes before the end even if no manager ran then, or the clock was set.
+        give_notice(app, &row, time).await?;
+        if time <= now {
+            expire(app, &row).await;
         }
     }
     if is_cleanup {

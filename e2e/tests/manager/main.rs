@@ -1,6 +1,7 @@
 //! Tests of the manager: real machines over HTTP.
 
 mod chaos;
+mod clock;
 mod command_line;
 mod database;
 mod events;
