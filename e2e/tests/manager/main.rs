@@ -23,4 +23,5 @@ mod snapshots;
 mod streams;
 mod systemd;
 mod tls;
+mod upgrade;
 mod users;
