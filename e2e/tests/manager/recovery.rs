@@ -11,6 +11,25 @@ fn id_of(machine: &Value) -> &str {
     machine["id"].as_str().expect("an id")
 }
 
+/// Asserts that a machine's end was announced, before it was removed because its time was over.
+fn assert_announced(client: &Client, machine: &Value) {
+    let events = client.get(&format!("/v1/events?resource={}", id_of(machine))).ok(200).json();
+    let events = events["items"].as_array().expect("a list").clone();
+    let place = |kind| {
+        let found = events.iter().position(|event| event["kind"] == kind);
+        found.unwrap_or_else(|| panic!("{kind}: {events:#?}"))
+    };
+    let order = ["machine.expiring", "machine.delete_requested", "machine.deleted"];
+    assert!(order.map(place).is_sorted(), "{events:#?}");
+    let [expiring, deleted] = ["machine.expiring", "machine.deleted"].map(|kind| &events[place(kind)]);
+    assert_eq!(expiring["data"]["expires_at"], machine["expires_at"], "{expiring}");
+    assert_eq!((&expiring["actor"], &deleted["actor"]), (&json!("manager"), &json!("manager")));
+    let ttl = "its time to live, 3 s, was over";
+    assert_eq!(deleted["data"]["reason"], ttl, "{deleted}");
+    let tombstone = item(client, id_of(machine));
+    assert_eq!((&tombstone["state"], &tombstone["ended_reason"]), (&json!("deleted"), &json!(ttl)));
+}
+
 #[test]
 fn a_machine_is_removed_when_its_time_is_over() {
     let world = World::new(User::Root);
@@ -19,8 +38,8 @@ fn a_machine_is_removed_when_its_time_is_over() {
     let request = json!({ "image": world.busybox(), "command": ["sleep", "1000"], "ttl_seconds": 3 });
     let machine = client.create(&request);
     let path = format!("/v1/vms/{}/wait?state=deleted&timeout=60", id_of(&machine));
-    let ended = client.get(&path).ok(200).json()["item"].clone();
-    assert_eq!(ended["ended_reason"], "its time to live, 3 s, was over", "{ended}");
+    client.get(&path).ok(200);
+    assert_announced(&client, &machine);
     manager.end();
     world.assert_empty();
 }
@@ -30,7 +49,7 @@ fn a_time_to_live_is_kept_while_no_manager_runs() {
     let world = World::new(User::Root);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
-    let request = json!({ "image": world.busybox(), "command": ["sleep", "1000"], "ttl_seconds": 2 });
+    let request = json!({ "image": world.busybox(), "command": ["sleep", "1000"], "ttl_seconds": 3 });
     let machine = client.create(&request);
     manager.kill();
     let expires: jiff::Timestamp = machine["expires_at"].as_str().expect("a time").parse().expect("a time");
@@ -38,6 +57,7 @@ fn a_time_to_live_is_kept_while_no_manager_runs() {
     let manager = Manager::start(&world, &[]);
     let client = manager.client(client.token());
     client.get(&format!("/v1/vms/{}/wait?state=deleted&timeout=60", id_of(&machine))).ok(200);
+    assert_announced(&client, &machine);
     manager.end();
     world.assert_empty();
 }
