@@ -15,6 +15,7 @@ mod logs;
 mod machines;
 mod openapi;
 mod pools;
+mod quotas;
 mod recovery;
 mod runtime_snapshots;
 mod schemathesis;

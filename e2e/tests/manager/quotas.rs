@@ -1,0 +1,125 @@
+//! Quotas of users.
+
+use e2e::{Client, Manager, Registry, StallingProxy, User, World, on_both_databases, until};
+use serde_json::{Value, json};
+
+use crate::security::new_user;
+
+const REFUSED: (u16, &str) = (403, "quota-exceeded");
+
+fn set(admin: &Client, quota: &Value) {
+    admin.json("PUT", "/v1/users/alice/quota", quota).ok(200);
+}
+
+fn usage(client: &Client) -> Value {
+    client.get("/v1/quota").ok(200).json()["item"]["usage"].clone()
+}
+
+fn refused(client: &Client, path: &str, request: &Value, what: &str) {
+    let problem = client.post(path, request).problem(REFUSED.0, REFUSED.1);
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("alice") && detail.contains(what), "{detail}");
+}
+
+on_both_databases!(a_quota_is_one_users, new, |world, database| {
+    let manager = Manager::start_on(world, database, &[]);
+    let admin = manager.admin();
+    let (alice, bob) = (new_user(&admin, "alice", "user"), new_user(&admin, "bob", "user"));
+    world.mimeo(["pull", "--quiet", &world.busybox()]).ok();
+    let request = json!({ "image": "localhost/busybox", "command": ["sleep", "1000"], "start": false });
+    set(&admin, &json!({ "machines": 2, "memory_mib": 2048 }));
+    // As many as are allowed, whoever comes first.
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let create = || alice.post("/v1/vms?wait=60", &request);
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(create)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("answered")).collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 2, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        answer.problem(REFUSED.0, REFUSED.1);
+    }
+    assert_eq!((&usage(&alice)["machines"], &usage(&alice)["memory_mib"]), (&json!(2), &json!(1024)));
+    bob.post("/v1/vms?wait=60", &request).ok(201);
+    assert_eq!(usage(&bob)["machines"], 1);
+    // A removal makes room, for machines that fit.
+    let first = alice.get("/v1/vms?limit=1").ok(200).json()["items"][0]["id"].clone();
+    alice.delete(&format!("/v1/vms/{}?wait=60", first.as_str().expect("an id"))).ok(200);
+    let mut large = request.clone();
+    large["memory_mib"] = json!(1537);
+    refused(&alice, "/v1/vms", &large, "MiB of memory");
+    large["memory_mib"] = json!(1536);
+    alice.post("/v1/vms?wait=60", &large).ok(201);
+    refused(&alice, "/v1/vms", &request, "machines");
+    // A smaller quota leaves what exists alone.
+    set(&admin, &json!({ "machines": 0 }));
+    assert_eq!(usage(&alice)["machines"], 2);
+    refused(&alice, "/v1/vms", &request, "machines");
+    set(&admin, &json!({}));
+    alice.post("/v1/vms?wait=60", &request).ok(201);
+    // Bad input.
+    for (quota, code) in [(json!({ "machines": -1 }), 400), (json!({ "more": 1 }), 400)] {
+        admin.json("PUT", "/v1/users/alice/quota", &quota).problem(code, "invalid-body");
+    }
+    admin.json("PUT", "/v1/users/nobody/quota", &json!({})).problem(404, "not-found");
+    alice.json("PUT", "/v1/users/alice/quota", &json!({})).problem(403, "forbidden");
+    for item in admin.get("/v1/vms").ok(200).json()["items"].as_array().expect("a list") {
+        admin.delete(&format!("/v1/vms/{}?wait=60", item["id"].as_str().expect("an id"))).ok(200);
+    }
+    manager.end();
+    world.assert_empty();
+});
+
+#[test]
+fn a_machine_counts_while_it_is_being_created() {
+    let world = World::new(User::Root);
+    drop(world.busybox());
+    let registry = Registry::start();
+    let name = registry.push(&world.files().join("busybox"), "slow");
+    let proxy = StallingProxy::new(&registry.address, 40_000);
+    let image = name.replace(&registry.address, &proxy.address);
+    let manager = Manager::start(&world, &[]);
+    let admin = manager.admin();
+    let alice = new_user(&admin, "alice", "user");
+    set(&admin, &json!({ "machines": 1 }));
+    let request = json!({ "name": "slow", "image": image, "registry": { "insecure": [proxy.address] } });
+    let accepted = alice.post("/v1/containers", &request).ok(202);
+    let operation = accepted.header("location").expect("a location").to_owned();
+    until("the pull has begun", || {
+        (alice.get(&operation).ok(200).json()["item"]["stage"] == "image").then_some(())
+    });
+    assert_eq!(usage(&alice)["machines"], 1);
+    let mut second = request.clone();
+    second["name"] = "second".into();
+    refused(&alice, "/v1/containers", &second, "machines");
+    alice.delete("/v1/vms/slow?wait=60").ok(200);
+    assert_eq!(usage(&alice)["machines"], 0);
+    // What could not be created uses nothing.
+    let missing = json!({ "image": "localhost/missing", "pull": "never" });
+    assert!(alice.post("/v1/containers?wait=60", &missing).status >= 400);
+    assert_eq!(usage(&alice)["machines"], 0);
+    manager.end();
+    drop(admin);
+    world.assert_empty();
+}
+
+#[test]
+fn clones_count_before_they_are_made() {
+    let world = World::new(User::Ordinary);
+    let manager = Manager::start(&world, &[]);
+    let admin = manager.admin();
+    let alice = new_user(&admin, "alice", "user");
+    world.mimeo(["pull", "--quiet", &world.busybox()]).ok();
+    let request = json!({ "name": "web", "image": "localhost/busybox", "command": ["sleep", "1000"] });
+    let _machine = alice.create(&request);
+    set(&admin, &json!({ "machines": 2 }));
+    refused(&alice, "/v1/vms/web/fork", &json!({ "count": 2 }), "machines");
+    let listed = alice.get("/v1/vms").ok(200).json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+    alice.post("/v1/vms/web/fork?wait=60", &json!({ "names": ["copy"] })).ok(201);
+    refused(&alice, "/v1/vms/web/fork", &json!({ "count": 1 }), "machines");
+    for name in ["copy", "web"] {
+        alice.delete(&format!("/v1/vms/{name}?wait=60")).ok(200);
+    }
+    manager.end();
+    world.assert_removes_all();
+}
