@@ -1,6 +1,7 @@
 //! Who may do what, and what one client can do to the others.
 
 mod every_route;
+mod host_paths;
 mod idempotency;
 mod limits;
 mod unix_socket;

@@ -53,6 +53,11 @@ fn print(fields: &Value) -> Result<(), CliError> {
     output::line(format!("Agent protocol:  {}", fields["AgentProtocol"]))?;
     output::line(format!("OS/Arch:         {}", text("OsArch")))?;
     output::line(format!("Drivers:         {}", drivers.join(", ")))?;
-    output::line(format!("Home:            {}", text("Home")))?;
-    output::line(format!("Run:             {}", text("Run")))
+    // A manager tells only administrators.
+    for key in ["Home", "Run"] {
+        if let Some(path) = fields[key].as_str() {
+            output::line(format!("{:<16} {path}", format!("{key}:")))?;
+        }
+    }
+    Ok(())
 }

@@ -67,7 +67,15 @@ fn record(app: &App, caller: &Caller, row: &MachineRow) -> Option<Value> {
     if caller.role == Role::Viewer || !caller.has(Scope::Exec) {
         hide_environment(&mut record);
     }
+    if !sees_paths(caller) {
+        record.dir = relative(app, &record.dir);
+    }
     serde_json::to_value(record).ok()
+}
+
+/// A path below the home directory, without that directory's own.
+fn relative(app: &App, path: &std::path::Path) -> std::path::PathBuf {
+    path.strip_prefix(app.engine().home().home()).unwrap_or(path).to_owned()
 }
 
 /// Hides what may be secret from callers who may not look into machines.
@@ -81,14 +89,15 @@ fn hide_environment(MachineRecord { record, .. }: &mut MachineRecord) {
 /// Lists images as the image store records them.
 #[utoipa::path(get, path = "/images", tag = "records", operation_id = "list_image_records",
     responses((status = 200, description = "All records.", body = Items<Object>)))]
-async fn images(State(app): State<App>, query: Query) -> Result<Json<Items<Value>>> {
+async fn images(State(app): State<App>, caller: Caller, query: Query) -> Result<Json<Items<Value>>> {
     query.finish()?;
     let engine = app.engine().clone();
     let images = blocking(move || {
         let listing = engine.images().map_err(|error| image_store_failed(&error))?.list();
         Ok(listing.map_err(|error| image_store_failed(&error))?.images)
     });
-    let items = images.await?.into_iter().map(|image| to_value(&image)).collect::<Result<_>>()?;
+    let items = images.await?.into_iter().map(|image| to_value(&visible(&app, &caller, image)));
+    let items = items.collect::<Result<_>>()?;
     Ok(Json(Items { items, next_cursor: None }))
 }
 
@@ -96,15 +105,29 @@ async fn images(State(app): State<App>, query: Query) -> Result<Json<Items<Value
 #[utoipa::path(get, path = "/images/{name}", tag = "records", operation_id = "get_image_record",
     params(("name" = String, Path, description = "The image: its name, percent-encoded, its id or the start of its id")),
     responses((status = 200, description = "The record.", body = Item<Object>)))]
-async fn image(State(app): State<App>, Path(name): Path<String>, query: Query) -> Result<Json<Item<Value>>> {
+async fn image(
+    State(app): State<App>,
+    caller: Caller,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Json<Item<Value>>> {
     query.finish()?;
     let (engine, word) = (app.engine().clone(), name.clone());
     let inspection = blocking(move || {
         let inspection = engine.images().map_err(|error| image_store_failed(&error))?.inspect(&word);
         inspection.map_err(|error| ApiError::new(422, "invalid-request", mimeo_engine::cause::chain(&error)))
     });
-    let inspection = inspection.await?.ok_or_else(|| ApiError::not_found("image", &name))?;
+    let mut inspection = inspection.await?.ok_or_else(|| ApiError::not_found("image", &name))?;
+    inspection.image = visible(&app, &caller, inspection.image);
     Ok(Json(Item { item: to_value(&inspection)? }))
+}
+
+/// What the caller may know of an image.
+fn visible(app: &App, caller: &Caller, mut image: mimeo_image::Image) -> mimeo_image::Image {
+    if !sees_paths(caller) {
+        image.rootfs = relative(app, &image.rootfs);
+    }
+    image
 }
 
 /// Lists snapshots as their manifests describe them.
@@ -153,12 +176,27 @@ fn manifest(app: &App, id: &str) -> Option<Value> {
     serde_json::to_value(app.engine().snapshots().read(&id).ok()?.manifest).ok()
 }
 
+/// Whether the caller may know where the host keeps its files.
+fn sees_paths(caller: &Caller) -> bool {
+    Policy::Admin.check(caller).is_ok()
+}
+
+/// Removes all members that are paths.
+fn hide_paths(value: &mut Value) {
+    let Value::Object(members) = value else { return };
+    members.retain(|_, value| !value.as_str().is_some_and(|text| text.starts_with('/')));
+    members.values_mut().for_each(hide_paths);
+}
+
 /// Describes the manager's host, as `mimeo version` and `mimeo info` do.
 #[utoipa::path(get, path = "/host", tag = "records", operation_id = "get_host_record",
     responses((status = 200, description = "The host.", body = Item<Object>)))]
-async fn host(State(app): State<App>, query: Query) -> Result<Json<Item<Value>>> {
+async fn host(State(app): State<App>, caller: Caller, query: Query) -> Result<Json<Item<Value>>> {
     query.finish()?;
-    let item = blocking(move || Ok(app.describe_host())).await?;
+    let mut item = blocking(move || Ok(app.describe_host())).await?;
+    if !sees_paths(&caller) {
+        hide_paths(&mut item);
+    }
     Ok(Json(Item { item }))
 }
 
