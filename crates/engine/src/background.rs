@@ -25,6 +25,7 @@ async fn spawn(request: &LaunchRequest) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
+    crate::restore_open_files(process.id());
     match &mut process.stdin {
         Some(stdin) => stdin.write_all(&line).await,
         None => Err(io::ErrorKind::BrokenPipe.into()),

@@ -132,6 +132,8 @@ impl SupervisorProcess {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(io("start"))?;
+        // It starts nothing before it has received its request.
+        crate::restore_open_files(process.id());
         let (Some(stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
             return Err(SpawnError::Gone);
         };

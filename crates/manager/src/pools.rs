@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mimeo_engine::cause::chain;
 use mimeo_engine::snapshot_server::{self, ServeRecord};
-use mimeo_engine::{SnapshotId, own_program};
+use mimeo_engine::{SnapshotId, own_program, restore_open_files};
 use mimeo_manager_api::{Pool, PoolState};
 use rustix::process::Signal;
 use tokio::process::Child;
@@ -132,7 +132,7 @@ fn log_path(app: &App, snapshot: &str) -> PathBuf {
 
 fn spawn(app: &App, snapshot: &str, size: u32, log: &PathBuf) -> io::Result<Child> {
     let home = app.engine().home();
-    own_program()?
+    let process = own_program()?
         .args(["snapshot", "serve", snapshot, "--release", "--pool", &size.to_string()])
         .env("MIMEO_HOME", home.home())
         .env("MIMEO_RUN", home.run())
@@ -141,7 +141,9 @@ fn spawn(app: &App, snapshot: &str, size: u32, log: &PathBuf) -> io::Result<Chil
         .stderr(std::fs::File::create(log)?)
         // A signal to the manager's process group, such as that of Ctrl-C, is not for it.
         .process_group(0)
-        .spawn()
+        .spawn()?;
+    restore_open_files(process.id());
+    Ok(process)
 }
 
 /// Why a server's process has ended.

@@ -83,6 +83,7 @@ pub async fn serve(
     started: impl FnOnce(&Started),
 ) -> Result<(), ServeError> {
     let _home_lock = HomeLock::take(engine.home().home())?;
+    raise_open_files();
     let mut signals = Signals::listen()?;
     let certificate = settings.tls.clone().map(Certificate::read).transpose()?;
     let listeners = listen(&settings).await?;
@@ -124,6 +125,13 @@ pub async fn serve(
     }
     app.database().close().await;
     Ok(())
+}
+
+/// Each machine takes a descriptor, and each client.
+fn raise_open_files() {
+    if let Err(error) = mimeo_engine::raise_open_files() {
+        tracing::warn!(component = "manager", %error, "cannot raise the limit of open files");
+    }
 }
 
 /// Waits until all requests are answered, and all tasks have ended.

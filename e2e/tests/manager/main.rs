@@ -13,6 +13,7 @@ mod guide;
 mod images;
 mod logs;
 mod machines;
+mod open_files;
 mod openapi;
 mod pools;
 mod quotas;
