@@ -66,6 +66,7 @@ pub(crate) async fn record_change(
     let kind = format!("machine.{}", item.state.name());
     let data = json!({
         "name": item.name,
+        "image": item.image,
         "exit_code": item.exit.as_ref().map(|exit| exit.code),
         "reason": item.ended_reason,
     });
@@ -107,7 +108,7 @@ async fn adopt(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
     end_failed(&mut write, &row.item.name).await?;
     write.add_machine(&row).await?;
     let resource = resource(ResourceKind::Machine, id.as_str());
-    let data = json!({ "name": row.item.name, "state": row.item.state });
+    let data = json!({ "name": row.item.name, "image": row.item.image, "state": row.item.state });
     write.event(EventDraft::of_manager("machine.adopted", owner, resource, data)).await?;
     write.commit().await
 }

@@ -91,7 +91,7 @@ async fn remove_again(app: &App) -> Result<(), DatabaseError> {
 
 /// Begins the removal of a machine in the manager's own name.
 pub(crate) async fn remove(app: &App, machine: &str, reason: String) {
-    let request = OperationRequest::Delete { timeout: None, reason };
+    let request = OperationRequest::Delete { timeout: None, reason, force: true };
     let begun = operations::begin(app, &Caller::manager(), machine, &IfMatch::any(), request).await;
     if let Err(error) = begun {
         tracing::warn!(component = "reconciler", machine, error = %error.problem(), "cannot remove a machine");

@@ -1,6 +1,6 @@
 //! Machines over HTTP, from their creation to their removal.
 
-use e2e::{Manager, as_root_and_user};
+use e2e::{Manager, User, World, as_root_and_user};
 use serde_json::json;
 
 as_root_and_user!(a_machine_lives_over_http, |world| {
@@ -28,6 +28,68 @@ as_root_and_user!(a_machine_lives_over_http, |world| {
     manager.end();
     world.assert_empty();
 });
+
+#[test]
+fn a_removal_without_force_spares_what_runs() {
+    let world = World::new(User::Ordinary);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let image = world.busybox();
+    let machine = client.create(&json!({ "name": "web", "image": image, "command": ["sleep", "1000"] }));
+    client.delete("/v1/vms/web?force=maybe").problem(400, "invalid-request");
+    client.delete("/v1/vms/web?force=false").problem(409, "machine-running");
+    client.post("/v1/vms/web/pause?wait=60", &json!({})).ok(200);
+    client.delete("/v1/vms/web?force=false").problem(409, "machine-running");
+    client.post("/v1/vms/web/resume?wait=60", &json!({})).ok(200);
+    assert_eq!(client.sh("web", "echo hello")["stdout"], "hello\n");
+    // It is stopped by another client.
+    world.mimeo(["stop", "-t", "0", "web"]).ok();
+    client.delete("/v1/vms/web?force=false&wait=60").ok(200);
+    // Its events name the image.
+    let path = format!("/v1/events?kind=machine&resource={}", machine["id"].as_str().expect("an id"));
+    let events = client.get(&path).ok(200).json()["items"].clone();
+    for kind in ["machine.running", "machine.paused", "machine.exited", "machine.deleted"] {
+        let mut events = events.as_array().expect("a list").iter();
+        let event =
+            events.find(|event| event["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {events:?}"));
+        assert_eq!(event["data"]["image"], image, "{event}");
+    }
+    manager.end();
+    world.assert_empty();
+}
+
+/// The document has `If-Match` where it is honoured.
+#[test]
+fn a_change_of_another_version_is_refused_where_the_document_says_so() {
+    let world = World::new(User::Ordinary);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let _machine =
+        client.create(&json!({ "name": "web", "image": world.busybox(), "command": ["sleep", "1000"] }));
+    client.post("/v1/vms/web/snapshots?wait=60", &json!({ "tag": "saved" })).ok(201);
+    let document = client.get("/openapi.json").ok(200).json();
+    let mut refused = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, described) in item.as_object().expect("an item") {
+            let parameters = described["parameters"].as_array().into_iter().flatten();
+            if !parameters.clone().any(|parameter| parameter["name"] == "If-Match") {
+                continue;
+            }
+            let name = if path.starts_with("/v1/snapshots/") { "saved" } else { "web" };
+            let headers = [("content-type", "application/json"), ("if-match", "\"1000\"")];
+            let path = path.replace("{id}", name);
+            client
+                .send(&method.to_uppercase(), &path, &headers, b"{\"labels\":{\"a\":\"b\"}}")
+                .problem(412, "version-changed");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2 * 7 + 1, "both views of machines, and snapshots");
+    assert_eq!(client.sh("web", "echo hello")["stdout"], "hello\n");
+    client.delete("/v1/vms/web?wait=60").ok(200);
+    manager.end();
+    world.assert_removes_all();
+}
 
 as_root_and_user!(machines_outlive_the_manager, |world| {
     let manager = Manager::start(world, &[]);

@@ -1,6 +1,6 @@
 //! Records an operation on a machine, and begins it.
 
-use mimeo_manager_api::Machine;
+use mimeo_manager_api::{Machine, MachineState};
 
 use super::{NewOperation, OperationRequest};
 use crate::App;
@@ -70,7 +70,7 @@ pub(crate) async fn begin(
     if let OperationRequest::Delete { reason, .. } = &request {
         row.item.ended_reason = Some(reason.clone());
         row.desired = Desired::Absent;
-        row.item.state = mimeo_manager_api::MachineState::Deleting;
+        row.item.state = MachineState::Deleting;
     }
     let operation = NewOperation::on_machine(request, &row.item, &caller.name);
     row.item.operation = Some(operation.id().to_owned());
@@ -101,17 +101,27 @@ fn check(row: &MachineRow, request: &OperationRequest, current: Option<&LiveOper
             .with_hint(format!("wait for the operation {operation}")));
     }
     let is_removal = matches!(request, OperationRequest::Delete { .. });
-    if let Some(current) = current.filter(|_| !is_removal) {
+    let is_forced = matches!(request, OperationRequest::Delete { force: true, .. });
+    if let Some(current) = current.filter(|_| !is_forced) {
         let current = current.snapshot();
         let kind = crate::problems::name_of(&current.kind);
         let detail = format!("the machine {name:?} is being changed by an operation of the kind {kind:?}");
         return Err(ApiError::new(409, "operation-in-progress", detail)
             .with_hint(format!("wait for the operation {}, or cancel it", current.id)));
     }
-    if row.item.failure.is_some() && row.item.state == mimeo_manager_api::MachineState::Failed && !is_removal
-    {
+    if is_removal && !is_forced && is_live(row.item.state) {
+        return Err(ApiError::new(409, "machine-running", format!("the machine {name:?} is running"))
+            .with_hint("stop it first, or remove it with `force=true`"));
+    }
+    if row.item.failure.is_some() && row.item.state == MachineState::Failed && !is_removal {
         let detail = format!("the machine {name:?} could not be created");
         return Err(ApiError::new(409, "machine-failed", detail).with_hint("remove it, and create it again"));
     }
     Ok(())
+}
+
+/// Whether a removal would end something.
+fn is_live(state: MachineState) -> bool {
+    use MachineState::{Paused, Restarting, Running, Stopping};
+    matches!(state, Running | Paused | Stopping | Restarting)
 }

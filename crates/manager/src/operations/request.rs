@@ -36,6 +36,9 @@ pub(crate) enum OperationRequest {
         timeout: Option<u32>,
         /// Why.
         reason: String,
+        /// Also if it runs, or is being changed. Decided before the operation begins.
+        #[serde(default)]
+        force: bool,
     },
     /// Takes the snapshot.
     Snapshot {

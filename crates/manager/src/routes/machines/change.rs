@@ -52,22 +52,27 @@ impl Change {
 #[utoipa::path(delete, path = "/{id}", tag = "machines", operation_id = "delete",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("timeout" = Option<u32>, Query, description = "Seconds between the stop signal and SIGKILL; 0 by default"),
+        ("force" = Option<bool>, Query, description = "Remove it in any state, the default; `false`: only if it does not run"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it is removed; 0 by default", minimum = 0, maximum = 300),
     ),
     responses(
         (status = 200, description = "The machine was removed.", body = Accepted<Machine>),
         (status = 202, description = "The machine is being removed.", body = Accepted<Machine>),
+        (status = 409, description = "It runs (`machine-running`) or is being changed (`operation-in-progress`), and `force` is false."),
     ))]
 pub(super) async fn delete(mut change: Change) -> Result<Response> {
     let (timeout, reason) = (change.timeout()?, format!("removed by {}", change.caller.name));
-    change.begin(OperationRequest::Delete { timeout, reason }).await
+    let force = change.query.take_parsed("force")?.unwrap_or(true);
+    change.begin(OperationRequest::Delete { timeout, reason, force }).await
 }
 
 /// Starts a machine that does not run.
 #[utoipa::path(post, path = "/{id}/start", tag = "machines", operation_id = "start",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it runs; 0 by default", minimum = 0, maximum = 300),
     ),
     responses(
@@ -82,6 +87,7 @@ pub(super) async fn start(change: Change) -> Result<Response> {
 #[utoipa::path(post, path = "/{id}/stop", tag = "machines", operation_id = "stop",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("timeout" = Option<u32>, Query, description = "Seconds between the stop signal and SIGKILL; the machine's own setting by default"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it has exited; 0 by default", minimum = 0, maximum = 300),
     ),
@@ -98,6 +104,7 @@ pub(super) async fn stop(mut change: Change) -> Result<Response> {
 #[utoipa::path(post, path = "/{id}/restart", tag = "machines", operation_id = "restart",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("timeout" = Option<u32>, Query, description = "Seconds between the stop signal and SIGKILL; the machine's own setting by default"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it runs; 0 by default", minimum = 0, maximum = 300),
     ),
@@ -114,6 +121,7 @@ pub(super) async fn restart(mut change: Change) -> Result<Response> {
 #[utoipa::path(post, path = "/{id}/pause", tag = "machines", operation_id = "pause",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it is paused; 0 by default", minimum = 0, maximum = 300),
     ),
     responses(
@@ -128,6 +136,7 @@ pub(super) async fn pause(change: Change) -> Result<Response> {
 #[utoipa::path(post, path = "/{id}/resume", tag = "machines", operation_id = "resume",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
         ("wait" = Option<f64>, Query, description = "Seconds to wait until it runs; 0 by default", minimum = 0, maximum = 300),
     ),
     responses(

@@ -21,7 +21,10 @@ use crate::problems;
 
 /// Changes a machine's name, labels and time to live, in any state.
 #[utoipa::path(patch, path = "/{id}", tag = "machines", operation_id = "update", request_body = PatchMachine,
-    params(("id" = String, Path, description = "The machine: its name, its id or the start of its id")),
+    params(
+        ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the machine must have one: 412 `version-changed` if it has another"),
+    ),
     responses((status = 200, description = "The machine.", body = Item<Machine>)))]
 pub(super) async fn patch(
     State(app): State<App>,

@@ -17,7 +17,10 @@ use crate::volumes::blocking;
 /// Removes a snapshot, with its files. Machines that were started from it run on. One that other snapshots are built on, that
 /// has a pool, or of which clones are being started, is in use.
 #[utoipa::path(delete, path = "/{id}", tag = "snapshots", operation_id = "delete_snapshot",
-    params(("id" = String, Path, description = "The snapshot: its tag, its id or the start of its id")),
+    params(
+        ("id" = String, Path, description = "The snapshot: its tag, its id or the start of its id"),
+        ("If-Match" = Option<String>, Header, description = "Versions (`ETag`) of which the snapshot must have one: 412 `version-changed` if it has another"),
+    ),
     responses(
         (status = 200, description = "The snapshot was removed.", body = Item<Snapshot>),
         (status = 409, description = "It is in use; `detail` says by what."),
