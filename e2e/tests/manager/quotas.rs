@@ -28,7 +28,7 @@ on_both_databases!(a_quota_is_one_users, new, |world, database| {
     world.mimeo(["pull", "--quiet", &world.busybox()]).ok();
     let request = json!({ "image": "localhost/busybox", "command": ["sleep", "1000"], "start": false });
     set(&admin, &json!({ "machines": 2, "memory_mib": 2048 }));
-    // As many as are allowed, whoever comes first.
+    // Of several requests at once, as many as are allowed succeed.
     let answers: Vec<_> = std::thread::scope(|scope| {
         let create = || alice.post("/v1/vms?wait=60", &request);
         let threads: Vec<_> = (0..6).map(|_| scope.spawn(create)).collect();

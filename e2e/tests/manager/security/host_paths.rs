@@ -1,4 +1,4 @@
-//! Where the manager's host keeps its files is nobody's business but its administrators'.
+//! Where the manager's host keeps its files is told to its administrators only.
 
 use e2e::{Client, Manager, User, World};
 use serde_json::json;
