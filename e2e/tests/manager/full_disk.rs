@@ -60,9 +60,12 @@ fn machines_run_on_while_the_database_has_no_space() {
     for name in ["web", "stopped", "ended"] {
         let mut request = request.clone();
         request["name"] = name.into();
+        if name == "stopped" {
+            request["command"] = json!(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+        }
         let _machine = client.create(&request);
     }
-    // The disk becomes full while an operation is carried out: `sleep` as process 1 ignores the stop signal.
+    // The disk becomes full while an operation is carried out.
     let begun = client.post("/v1/vms/stopped/stop?timeout=5", &json!({})).ok(202).json();
     let operation = format!("/v1/operations/{}", begun["operation"]["id"].as_str().expect("an id"));
     let filler = Filler::new(disk.path());
