@@ -17,7 +17,7 @@ pub(crate) async fn audit(
     resource: Resource,
     data: Value,
 ) -> Result<(), DatabaseError> {
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     write.event(EventDraft { kind, actor: &caller.name, owner, resource, data }).await?;
     write.commit().await
 }

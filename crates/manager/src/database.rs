@@ -39,6 +39,7 @@ pub(crate) use volumes::VolumeOwners;
 pub(crate) use write::Write;
 
 use events::ChainEnd;
+use schema::BeginStatements;
 
 /// The codes of a full disk: `SQLITE_FULL`, and PostgreSQL's `disk_full`.
 const DISK_FULL: [&str; 2] = ["13", "53100"];
@@ -47,8 +48,7 @@ const DISK_FULL: [&str; 2] = ["13", "53100"];
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pool: AnyPool,
-    /// The statement that begins a write transaction.
-    begin: &'static str,
+    begin: BeginStatements,
     /// The last event, where it is known. The holder of the lock may write.
     chain_end: Arc<Mutex<Option<ChainEnd>>>,
     last_event: watch::Sender<i64>,
@@ -106,10 +106,21 @@ impl Database {
         self.last_event.subscribe()
     }
 
-    /// Begins a write transaction. Dropping it without a commit undoes it.
+    /// Begins a write transaction. Once committed, it survives a power failure. Dropping it without a commit undoes it.
     pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
+        self.begin(self.begin.durable).await
+    }
+
+    /// Begins a write transaction for what was observed. Its commit does not wait for the disk: it survives the manager, but a
+    /// power failure within a moment may undo it, with all that follow it. The machines have ended then, too, and the next
+    /// manager observes that.
+    pub(crate) async fn write_observed(&self) -> Result<Write<'_>, DatabaseError> {
+        self.begin(self.begin.observed).await
+    }
+
+    async fn begin(&self, statement: &'static str) -> Result<Write<'_>, DatabaseError> {
         let chain_end = self.chain_end.lock().await;
-        let transaction = self.pool.begin_with(self.begin).await?;
+        let transaction = self.pool.begin_with(statement).await?;
         Write::begin(transaction, chain_end, &self.last_event).await
     }
 

@@ -82,7 +82,7 @@ pub(crate) async fn refresh(app: &App, id: &MachineId) -> Result<(), DatabaseErr
     if row == before {
         return Ok(());
     }
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     // Again, now that nothing else writes.
     let Some(before) = write.machine(id.as_str()).await? else { return Ok(()) };
     let mut row = before.clone();
@@ -104,7 +104,7 @@ async fn adopt(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
     item.created_at = record.times.created;
     let mut row = MachineRow { item, desired: Desired::Present, spec: None };
     apply_found(&mut row, Some(&found));
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     end_failed(&mut write, &row.item.name).await?;
     write.add_machine(&row).await?;
     let resource = resource(ResourceKind::Machine, id.as_str());
@@ -147,7 +147,7 @@ async fn try_record_stage(
     machine: &str,
     operation: &mimeo_manager_api::Operation,
 ) -> Result<(), DatabaseError> {
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     let Some(before) = write.machine(machine).await? else { return Ok(()) };
     let mut row = before.clone();
     row.item.stage.clone_from(&operation.stage);

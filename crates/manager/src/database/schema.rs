@@ -19,13 +19,9 @@ const MAX_CONNECTIONS: u32 = 8;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Settings of each SQLite connection. With `synchronous = FULL` a committed transaction survives a power failure.
-const SQLITE_SETTINGS: [&str; 4] = [
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA foreign_keys = ON",
-];
+/// Settings of each SQLite connection. Write transactions choose `synchronous`.
+const SQLITE_SETTINGS: [&str; 3] =
+    ["PRAGMA journal_mode = WAL", "PRAGMA busy_timeout = 5000", "PRAGMA foreign_keys = ON"];
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +84,7 @@ impl Database {
         let last_event = watch::channel(chain_end.seq).0;
         Ok(Self {
             pool,
-            begin: begin_statement(address),
+            begin: begin_statements(address),
             chain_end: Arc::new(Mutex::new(Some(chain_end))),
             last_event,
         })
@@ -100,12 +96,26 @@ async fn read_chain_end(pool: &sqlx::AnyPool) -> Result<ChainEnd, DatabaseError>
     ChainEnd::read(&mut connection).await
 }
 
+/// The statements that begin write transactions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BeginStatements {
+    /// The commit waits until the transaction is on stable storage.
+    pub(super) durable: &'static str,
+    /// The commit does not wait.
+    pub(super) observed: &'static str,
+}
+
 /// SQLite waits for a lock (`busy_timeout`) only where a transaction begins: one that reads first and then writes fails at
 /// once if another connection writes.
-fn begin_statement(address: &Address) -> &'static str {
+fn begin_statements(address: &Address) -> BeginStatements {
     match address {
-        Address::Postgres(_) => "BEGIN",
-        Address::Sqlite(_) => "BEGIN IMMEDIATE",
+        Address::Postgres(_) => {
+            BeginStatements { durable: "BEGIN", observed: "BEGIN; SET LOCAL synchronous_commit = off" }
+        }
+        Address::Sqlite(_) => BeginStatements {
+            durable: "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
+            observed: "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        },
     }
 }
 

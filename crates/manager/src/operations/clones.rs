@@ -82,7 +82,7 @@ async fn try_record(
     live: &LiveOperation,
     ends: &[(String, CloneEnd)],
 ) -> Result<(), DatabaseError> {
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     let mut operation = live.snapshot();
     let mut results = results(live);
     for (machine, end) in ends {

@@ -79,7 +79,7 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
         Outcome::Produced(result) => operation.result = Some(result.clone()),
         Outcome::Succeeded | Outcome::Failed(..) | Outcome::Cancelled | Outcome::Interrupted => {}
     }
-    let mut write = app.database().write().await?;
+    let mut write = app.database().write_observed().await?;
     let mut machine = None;
     write.store_operation(&operation).await?;
     if let Some(id) = &live.machine {
