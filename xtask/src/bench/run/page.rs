@@ -23,7 +23,7 @@ Made by `cargo xtask bench run --soak 100 --own-kernel HOME --publish`, after `m
 [benchmarks/run.json](benchmarks/run.json), from which `cargo xtask bench page` regenerates this page. HOME is where
 `MIMEO_HOME=HOME mimeo setup kernel --build` built mimeo's own kernel. No test asserts a time: figures depend on the machine and
 its load, so compare ratios, and targets only on a quiet machine. Starts from boot snapshots and clones of machines are on a
-separate page: [benchmarks-clone.md](benchmarks-clone.md).
+separate page: [benchmarks-clone.md](benchmarks-clone.md); the manager's is [benchmarks-api.md](benchmarks-api.md).
 
 ## Method
 - One busybox image, made from the host's static busybox, for mimeo and podman alike.
