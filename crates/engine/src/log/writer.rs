@@ -53,15 +53,20 @@ impl LogWriter {
         if self.config.driver == LogDriver::None {
             return;
         }
-        if let Err(error) = self.append(&entries(output, bytes)) {
-            let count = bytes.len() as u64;
-            if self.unmentioned == 0 {
-                tracing::warn!(component = "log", %error, "the container's output is missing from its log");
+        for part in parts(bytes, self.config.max_bytes) {
+            if let Err(error) = self.append(&entries(output, part)) {
+                self.count_lost(part.len() as u64, &error);
             }
-            self.unmentioned += count;
-            self.lost += count;
-            self.reason = error.to_string();
         }
+    }
+
+    fn count_lost(&mut self, bytes: u64, error: &io::Error) {
+        if self.unmentioned == 0 {
+            tracing::warn!(component = "log", %error, "the container's output is missing from its log");
+        }
+        self.unmentioned += bytes;
+        self.lost += bytes;
+        self.reason = error.to_string();
     }
 
     /// Tries to write how much output is missing, if any is. Returns whether the log is complete, but for the
@@ -132,6 +137,28 @@ impl Current {
     }
 }
 
+/// Splits a chunk of output between lines into parts whose entries fit into a file of this size each. A longer line is a part
+/// of its own.
+fn parts(bytes: &[u8], max_bytes: Option<u64>) -> impl Iterator<Item = &[u8]> {
+    let max = max_bytes.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (mut end, mut entries) = (0, 0);
+        for line in rest.split_inclusive(|byte| *byte == b'\n') {
+            entries += ENTRY_PREFIX + line.len();
+            if end > 0 && entries > max {
+                break;
+            }
+            end += line.len();
+        }
+        let part = rest.split_off(..end)?;
+        (end > 0).then_some(part)
+    })
+}
+
+/// The length of an entry without its text: `2026-11-28T05:40:14.656963000Z stdout F ` and the end of the line.
+const ENTRY_PREFIX: usize = 41;
+
 /// The entries of a chunk of output.
 fn entries(output: Output, bytes: &[u8]) -> Vec<u8> {
     let prefix = format!("{:.9} {}", Timestamp::now(), output.name());
@@ -167,6 +194,20 @@ mod tests {
 
     fn small(max_bytes: u64, max_files: u32) -> LogConfig {
         LogConfig { max_bytes: Some(max_bytes), max_files, ..LogConfig::default() }
+    }
+
+    #[test]
+    fn a_large_chunk_is_split_between_lines() {
+        let chunk = "0123456789\n".repeat(1000);
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = small(1000, 3);
+        LogWriter::open(dir.path(), config, 0).write(Output::Stdout, chunk.as_bytes());
+        let sizes = (0..3).map(|age| std::fs::metadata(files::path(dir.path(), age)).expect("a file").len());
+        assert!(sizes.clone().all(|size| size > 500 && size <= 1000), "{:?}", sizes.collect::<Vec<_>>());
+        let parts: Vec<_> = parts(b"long line\na\nb\n\nc", Some(ENTRY_PREFIX as u64 * 2 + 4)).collect();
+        assert_eq!(parts, [&b"long line\n"[..], b"a\nb\n", b"\nc"]);
+        assert_eq!(super::parts(b"", Some(1)).count(), 0);
+        assert_eq!(super::parts(b"a\nb", None).collect::<Vec<_>>(), [b"a\nb"]);
     }
 
     #[test]
