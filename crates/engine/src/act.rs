@@ -24,7 +24,7 @@ pub mod volume_files;
 mod wait;
 
 pub use crate::supervisor_process::SpawnError;
-pub use clone::clone;
+pub use clone::{clone, clone_unless};
 pub use edit::edit;
 pub use error::ActError;
 pub use exec::{CapturedOutput, ExecOutcome, ExecProcess, ExecRequest, exec};

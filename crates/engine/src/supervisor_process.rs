@@ -172,14 +172,29 @@ impl SupervisorProcess {
     /// Cancels a start, and waits until the supervisor has undone it. Returns the machine if it runs already, and leaves it
     /// running.
     pub(crate) async fn cancel(self) -> Option<MachineInfo> {
-        let Self { mut process, stdin, lines } = self;
+        self.undo(|report| match report {
+            SupervisorReport::Launched { machine } | SupervisorReport::Created { machine } => Some(machine),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Cancels the start of a clone, like [`cancel`](Self::cancel).
+    pub(crate) async fn cancel_clone(self) -> Option<CloneInfo> {
+        self.undo(|report| match report {
+            SupervisorReport::Running { clone } => Some(*clone),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Tells the supervisor to undo the start, and waits until it has, or until it reports what runs.
+    async fn undo<T>(self, running: impl Fn(SupervisorReport) -> Option<T>) -> Option<T> {
+        let Self { mut process, stdin, mut lines } = self;
         drop(stdin);
-        let mut lines = lines;
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Ok(SupervisorReport::Launched { machine } | SupervisorReport::Created { machine }) =
-                serde_json::from_str(&line)
-            {
-                return Some(machine);
+            if let Some(running) = serde_json::from_str(&line).ok().and_then(&running) {
+                return Some(running);
             }
         }
         process.wait().await.log_failure("start", "wait for the supervisor of a cancelled start");

@@ -17,20 +17,15 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
     let mut starting = JoinSet::new();
     let permits = start_permits();
     for (index, (overrides, admitted)) in overrides.into_iter().zip(admitted).enumerate() {
-        let request = CloneRequest {
-            snapshot: snapshot.clone(),
-            hold: HoldPolicy::Never,
-            serve: None,
-            pager: None,
-            overrides,
-        };
+        let request = request(snapshot, overrides);
         let (permits, home) = (permits.clone(), engine.home().clone());
         starting.spawn(async move {
             let label = clone_label(request.overrides.name.as_ref(), index);
             let outcome = match admitted {
                 Ok(_reservation) => {
                     let _permit = permits.acquire().await;
-                    start_clone(&home, request).await
+                    let info = start_clone(&home, request, std::future::pending()).await;
+                    info.and_then(|info| info.ok_or(SpawnError::Gone))
                 }
                 Err(refusal) => Err(refusal.into()),
             };
@@ -42,9 +37,37 @@ pub async fn clone(engine: &Engine, snapshot: &SnapshotId, overrides: Vec<CloneO
     started.into_iter().map(|(_, cloned)| cloned).collect()
 }
 
-async fn start_clone(home: &Home, request: CloneRequest) -> Result<CloneInfo, SpawnError> {
+/// Starts one clone. When `cancelled` completes, the start is undone, and `None` is returned after that; a clone that runs by
+/// then is left running. Dropping the future has the start undone, too, but later.
+///
+/// # Errors
+/// If the clone cannot be started.
+pub async fn clone_unless(
+    engine: &Engine,
+    snapshot: &SnapshotId,
+    overrides: CloneOverrides,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Option<CloneInfo>, SpawnError> {
+    let _reservation = Available::now(engine).reserve_clone(engine)?;
+    start_clone(engine.home(), request(snapshot, overrides), cancelled).await
+}
+
+fn request(snapshot: &SnapshotId, overrides: CloneOverrides) -> CloneRequest {
+    CloneRequest { snapshot: snapshot.clone(), hold: HoldPolicy::Never, serve: None, pager: None, overrides }
+}
+
+async fn start_clone(
+    home: &Home,
+    request: CloneRequest,
+    cancelled: impl Future<Output = ()>,
+) -> Result<Option<CloneInfo>, SpawnError> {
     let mut supervisor = SupervisorProcess::start(home, &LaunchRequest::Clone(Box::new(request))).await?;
-    let info = supervisor.ready().await?;
-    supervisor.detach();
-    Ok(info)
+    tokio::select! {
+        info = supervisor.ready() => {
+            let info = info?;
+            supervisor.detach();
+            Ok(Some(info))
+        }
+        () = cancelled => Ok(supervisor.cancel_clone().await),
+    }
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use mimeo_engine::act::{self, SpawnError};
-use mimeo_engine::launch_request::StartFailureKind;
+use mimeo_engine::launch_request::{CloneInfo, StartFailureKind};
 use mimeo_engine::machine::{CloneOverrides, Phase};
 use mimeo_engine::snapshot_server::Reservation;
-use mimeo_engine::{Cloned, MachineId, SnapshotId};
+use mimeo_engine::{MachineId, SnapshotId};
 
 use super::finish::Outcome;
 use crate::App;
@@ -24,34 +24,38 @@ pub(super) fn overrides(row: &MachineRow) -> Result<CloneOverrides, ConvertError
     Ok(CloneOverrides { id, ..convert::clone_overrides(&request)? })
 }
 
-/// Starts the clone, unless an earlier manager has started it. Dropping the future undoes the start.
+/// Starts the clone, unless an earlier manager has started it. Returns `None` if the operation was cancelled and the start
+/// is undone.
 pub(super) async fn start(
     app: &App,
+    live: &LiveOperation,
     snapshot: &SnapshotId,
     overrides: CloneOverrides,
-) -> Result<(), SpawnError> {
-    loop {
+) -> Option<Result<(), SpawnError>> {
+    while !live.cancel.is_cancelled() {
         let found = overrides.id.as_ref().and_then(|id| app.engine().registry().read(id));
         match found {
-            Some(found) if found.record.phase() != Phase::Creating => return Ok(()),
+            Some(found) if found.record.phase() != Phase::Creating => return Some(Ok(())),
             // Another process still makes or undoes it.
             Some(_) => tokio::time::sleep(RETRY_DELAY).await,
-            None => match start_now(app, snapshot, overrides.clone()).await {
+            None => match start_now(app, live, snapshot, overrides.clone()).await {
                 Err(error) if error.kind() == StartFailureKind::IdTaken => {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
-                done => return done,
+                started => return started.map(|info| info.map(drop)).transpose(),
             },
         }
     }
+    None
 }
 
-async fn start_now(app: &App, snapshot: &SnapshotId, overrides: CloneOverrides) -> Result<(), SpawnError> {
-    let mut cloned = act::clone(app.engine(), snapshot, vec![overrides]).await;
-    match cloned.pop() {
-        Some(Cloned { outcome, .. }) => outcome.map(drop),
-        None => Err(SpawnError::Gone),
-    }
+async fn start_now(
+    app: &App,
+    live: &LiveOperation,
+    snapshot: &SnapshotId,
+    overrides: CloneOverrides,
+) -> Result<Option<CloneInfo>, SpawnError> {
+    act::clone_unless(app.engine(), snapshot, overrides, live.cancel.cancelled()).await
 }
 
 /// Starts clones that are reserved in a pool. One whose process has ended meanwhile is `Gone`: [`start`] starts another.
@@ -85,19 +89,23 @@ pub(super) async fn create(
     };
     let Ok(snapshot) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
     let started = async {
-        if let Some(reservation) = reservation
-            && let Some(Ok(())) = release(reservation, vec![overrides.clone()]).await.pop()
-        {
-            return Ok(());
+        if let Some(reservation) = reservation {
+            let released = tokio::select! {
+                mut released = release(reservation, vec![overrides.clone()]) => released.pop(),
+                () = live.cancel.cancelled() => return None,
+            };
+            if let Some(Ok(())) = released {
+                return Some(Ok(()));
+            }
         }
-        start(app, &snapshot, overrides).await
+        start(app, live, &snapshot, overrides).await
     };
     tokio::select! {
         started = started => match started {
-            Ok(()) => Outcome::Succeeded,
-            Err(error) => Outcome::from(&error),
+            Some(Ok(())) => Outcome::Succeeded,
+            Some(Err(error)) => Outcome::from(&error),
+            None => Outcome::Cancelled,
         },
-        () = live.cancel.cancelled() => Outcome::Cancelled,
         () = app.end().cancelled() => Outcome::Interrupted,
     }
 }

@@ -46,15 +46,17 @@ pub(super) async fn instantiate(
                 Some(Err(error)) => tracing::error!(component = "operations", %error, "the start of a clone failed"),
                 None => return clones::outcome(live),
             },
-            () = live.cancel.cancelled() => {
-                tasks.shutdown().await;
-                return undo(app, live, &machines).await;
-            }
+            () = live.cancel.cancelled() => break,
             () = app.end().cancelled() => {
                 tasks.shutdown().await;
                 return Outcome::Interrupted;
             }
         }
+    }
+    tokio::select! {
+        // Each start has noticed it, and ends when its clone is undone.
+        () = async { while tasks.join_next().await.is_some() {} } => undo(app, live, &machines).await,
+        () = app.end().cancelled() => Outcome::Interrupted,
     }
 }
 
@@ -105,7 +107,10 @@ async fn start(app: &App, live: &LiveOperation, snapshot: &SnapshotId, machine: 
         }
     };
     match clone::overrides(&row) {
-        Ok(overrides) => clone::start(app, snapshot, overrides).await.into(),
+        Ok(overrides) => {
+            let started = clone::start(app, live, snapshot, overrides).await;
+            started.map_or_else(CloneEnd::cancelled, CloneEnd::from)
+        }
         Err(error) => CloneEnd::Undone(problems::invalid_field(&error), chain(&error)),
     }
 }
