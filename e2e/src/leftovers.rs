@@ -76,8 +76,17 @@ fn is_boot_snapshot(snapshot: &Path) -> bool {
     serde_json::from_slice::<serde_json::Value>(&manifest).is_ok_and(|manifest| manifest["kind"] == "runtime")
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Whether any thread of the process runs. The first one may have ended before the others, which still hold files and locks.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().collect()).unwrap_or_default();
+    // The third and the twentieth field (proc_pid_stat(5)).
+    let (state, threads) = (fields.first(), fields.get(17).and_then(|threads| threads.parse::<u32>().ok()));
+    match state {
+        None | Some(&"X") => false,
+        Some(&"Z") => threads.is_some_and(|threads| threads > 1),
+        Some(_) => true,
+    }
 }

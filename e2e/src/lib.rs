@@ -31,6 +31,7 @@ pub use full_disk::{Filler, SmallDisk};
 pub use guest_program::guest_program;
 pub use image::{Image, Layer, sha256};
 pub use lan::{Lan, ip};
+pub use leftovers::is_alive;
 pub use manager::{Answer, Client, Database, Manager};
 pub use outcome::Outcome;
 pub use poller::Poller;

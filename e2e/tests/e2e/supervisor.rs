@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::{User, World, as_root_and_user, until};
+use e2e::{User, World, as_root_and_user, is_alive, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -37,12 +37,10 @@ as_root_and_user!(a_killed_supervisor_takes_only_its_machine_along, |world| {
     let (supervisor, vmm) = (state["Pid"].as_i64().expect("a pid"), state["VmmPid"].as_i64().expect("a pid"));
     assert_ne!(supervisor, vmm);
     kill(supervisor);
-    // The VMM ends as soon as the supervisor's first thread does, the lock is released when all of it has ended.
-    until("both have ended", || {
-        let processes = world.processes();
-        let mut pids = processes.iter().map(|(pid, _)| i64::from(*pid));
-        pids.all(|pid| pid != vmm && pid != supervisor).then_some(())
-    });
+    // The VMM ends as soon as the supervisor's first thread does, the lock is released when all of it has ended. Its
+    // environment, by which a world knows its processes, is gone before that.
+    let has_ended = |pid: i64| !is_alive(u32::try_from(pid).expect("a process id"));
+    until("both have ended", || (has_ended(supervisor) && has_ended(vmm)).then_some(()));
     // The next command reports it and corrects the recorded state.
     world.mimeo(["ps", "-a"]).code(0).stderr_contains("doomed");
     let state = inspect(world, "doomed")["State"].clone();
