@@ -2,7 +2,7 @@
 //! itself. Other clients use the items of `/v1/vms` and `/v1/images`, which are stable.
 
 use axum::extract::{Path, State};
-use mimeo_engine::{MachineId, SnapshotId};
+use mimeo_engine::{MachineId, Record, SnapshotId};
 use mimeo_manager_api::{Item, Items, Role, Scope};
 use serde_json::Value;
 use utoipa_axum::routes;
@@ -64,8 +64,8 @@ async fn machine(
 fn record(app: &App, caller: &Caller, row: &MachineRow) -> Option<Value> {
     let id = MachineId::try_from(row.item.id.clone()).ok()?;
     let mut record = MachineRecord::from(app.engine().registry().read(&id)?);
-    if caller.role == Role::Viewer || !caller.has(Scope::Exec) {
-        hide_environment(&mut record);
+    if !sees_environment(caller) {
+        hide_environment(&mut record.record);
     }
     if !sees_paths(caller) {
         record.dir = relative(app, &record.dir);
@@ -78,8 +78,13 @@ fn relative(app: &App, path: &std::path::Path) -> std::path::PathBuf {
     path.strip_prefix(app.engine().home().home()).unwrap_or(path).to_owned()
 }
 
-/// Hides what may be secret from callers who may not look into machines.
-fn hide_environment(MachineRecord { record, .. }: &mut MachineRecord) {
+/// Whether the caller may look into machines, where the environment is.
+fn sees_environment(caller: &Caller) -> bool {
+    caller.role != Role::Viewer && caller.has(Scope::Exec)
+}
+
+/// Hides what may be secret.
+fn hide_environment(record: &mut Record) {
     record.spec.env.clear();
     record.spec.env_merge.clear();
     record.source_env.clear();
@@ -149,7 +154,7 @@ async fn snapshots(State(app): State<App>, caller: Caller, mut query: Query) -> 
         items,
         limit,
         |item| place_of_snapshot(item, Sort::default()),
-        |item| manifest(&app, &item.id),
+        |item| manifest(&app, &caller, &item.id),
     );
     // A snapshot that is being taken has no manifest.
     Ok(Json(Items { items: page.items.into_iter().flatten().collect(), next_cursor: page.next_cursor }))
@@ -167,13 +172,17 @@ async fn snapshot(
 ) -> Result<Json<Item<Value>>> {
     query.finish()?;
     let id = super::snapshots::find(&app, &caller, &word).await?.id;
-    let item = manifest(&app, &id).ok_or_else(|| ApiError::not_found("snapshot", &word))?;
+    let item = manifest(&app, &caller, &id).ok_or_else(|| ApiError::not_found("snapshot", &word))?;
     Ok(Json(Item { item }))
 }
 
-fn manifest(app: &App, id: &str) -> Option<Value> {
+fn manifest(app: &App, caller: &Caller, id: &str) -> Option<Value> {
     let id = SnapshotId::try_from(id.to_owned()).ok()?;
-    serde_json::to_value(app.engine().snapshots().read(&id).ok()?.manifest).ok()
+    let mut manifest = app.engine().snapshots().read(&id).ok()?.manifest;
+    if let Some(record) = manifest.machine.as_mut().filter(|_| !sees_environment(caller)) {
+        hide_environment(record);
+    }
+    serde_json::to_value(manifest).ok()
 }
 
 /// Whether the caller may know where the host keeps its files.

@@ -43,11 +43,17 @@ fn only_administrators_see_paths_of_the_host() {
     let reader = client_with(&admin, &json!({ "user": "admin", "scopes": ["read"] }));
     world.mimeo(["pull", "--quiet", &world.busybox()]).ok();
     let request = json!({ "name": "web", "image": "localhost/busybox", "command": ["sleep", "1000"],
-        "volumes": [{ "type": "volume", "source": "data", "target": "/data" }] });
+        "volumes": [{ "type": "volume", "source": "data", "target": "/data" }], "env": { "PASSWORD": "sesame" } });
     let _machine = alice.create(&request);
     alice.post("/v1/vms/web/snapshots?wait=60", &json!({ "tag": "saved" })).ok(201);
     for client in [&alice, &viewer, &reader] {
         assert_eq!(telling(&world, client), [""; 0]);
+    }
+    // Those who may not look into machines see no environment, which may be secret.
+    for path in ["/v1/records/machines/web", "/v1/records/snapshots/saved", "/v1/records/snapshots"] {
+        let tells =
+            |client: &Client| String::from_utf8_lossy(&client.get(path).ok(200).body).contains("sesame");
+        assert_eq!([&alice, &viewer, &reader].map(tells), [true, false, false], "{path}");
     }
     let shown = telling(&world, &admin);
     assert!(shown.contains(&"/v1/records/host") && shown.contains(&"/v1/records/machines/web"), "{shown:?}");
