@@ -57,6 +57,9 @@ fn machines_run_on_while_the_database_is_away() {
     // It is away while an operation is carried out.
     let begun = client.post("/v1/vms/web/stop?timeout=5", &json!({})).ok(202).json();
     let operation = format!("/v1/operations/{}", begun["operation"]["id"].as_str().expect("an id"));
+    until("it is being carried out", || {
+        (world.inspect("web")["State"]["Status"] == "stopping").then_some(())
+    });
     server.stop();
     let refused = client.get("/v1/vms");
     refused.problem(503, "database-unavailable");
