@@ -51,9 +51,10 @@ fn machines_run_on_while_the_database_is_away() {
     let url = server.url();
     let manager = Manager::start(&world, &["--database", &url]);
     let client = manager.admin();
-    let script = "trap '' TERM; while :; do sleep 1; done";
+    let script = "trap '' TERM; touch /ready; while :; do sleep 1; done";
     let request = json!({ "name": "web", "image": world.busybox(), "command": ["sh", "-c", script] });
     let _machine = client.create(&request);
+    until("it ignores TERM", || (client.sh("web", "test -e /ready")["exit_code"] == 0).then_some(()));
     // It is away while an operation is carried out.
     let begun = client.post("/v1/vms/web/stop?timeout=5", &json!({})).ok(202).json();
     let operation = format!("/v1/operations/{}", begun["operation"]["id"].as_str().expect("an id"));
