@@ -109,9 +109,7 @@ pub(super) struct BeginStatements {
 /// once if another connection writes.
 fn begin_statements(address: &Address) -> BeginStatements {
     match address {
-        Address::Postgres(_) => {
-            BeginStatements { durable: "BEGIN", observed: "BEGIN; SET LOCAL synchronous_commit = off" }
-        }
+        Address::Postgres(_) => BeginStatements { durable: "BEGIN", observed: "BEGIN" },
         Address::Sqlite(_) => BeginStatements {
             durable: "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
             observed: "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
