@@ -111,7 +111,7 @@ impl Database {
         self.begin(self.begin.durable).await
     }
 
-    /// Begins a write transaction for what was observed. Its commit does not wait for the disk: it survives the manager, but a
+    /// Begins a write transaction for what was observed. With SQLite its commit does not wait for the disk: it survives the manager, but a
     /// power failure within a moment may undo it, with all that follow it. The machines have ended then, too, and the next
     /// manager observes that.
     pub(crate) async fn write_observed(&self) -> Result<Write<'_>, DatabaseError> {
