@@ -36,8 +36,7 @@ pub use remove::{remove, remove_unreadable};
 pub use restart::restart;
 pub use retry::{RetryError, retry};
 pub use run::{
-    RunRequest, Starting, begin_create, begin_run, begin_run_with, create, run, start_observed,
-    start_reserved,
+    RunRequest, Starting, begin_create, begin_run, begin_run_with, create, run, start_reserved, start_unless,
 };
 pub use snapshot::{snapshot, snapshot_as};
 pub use start::start;

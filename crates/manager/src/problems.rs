@@ -18,6 +18,14 @@ pub(crate) fn name_of<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default().trim_matches('"').to_owned()
 }
 
+/// A fault of the manager: what a task said when it panicked.
+pub(crate) fn unexpected(panic: &(dyn std::any::Any + Send)) -> Problem {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    let detail = format!("the manager failed unexpectedly: {}", message.unwrap_or("no message"));
+    Problem::new(500, "internal", detail).with_hint("the manager's log says where; please report it")
+}
+
 /// A request with a value that cannot be used.
 pub(crate) fn invalid_field(error: &ConvertError) -> Problem {
     Problem::new(422, "invalid-field", chain(error))
@@ -213,5 +221,18 @@ pub(crate) fn image_removal_problem(error: &RemoveError) -> Problem {
             Problem::new(409, "ambiguous-id", chain(error)).with_hint("give the full name, or more digits")
         }
         _ => Problem::new(500, "store-failed", chain(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_what_the_panic_said() {
+        let panic = std::panic::catch_unwind(|| panic!("no row {}", 7)).expect_err("it panics");
+        let problem = unexpected(&*panic);
+        assert_eq!((problem.status, &*problem.code), (500, "internal"));
+        assert!(problem.detail.ends_with("no row 7"), "{problem}");
     }
 }

@@ -36,6 +36,7 @@ pub(crate) async fn run(app: App) {
 /// Brings the rows of all machines up to date, and removes those that are to be removed.
 pub(crate) async fn all(app: &App) -> Result<(), DatabaseError> {
     sweep(app).await;
+    resume(app).await?;
     let mut ids: HashSet<String> = app.database().live_machine_ids().await?.into_iter().collect();
     ids.extend(engine_ids(app).await);
     for id in ids.into_iter().filter_map(|id| MachineId::try_from(id).ok()) {
@@ -49,6 +50,14 @@ pub(crate) async fn all(app: &App) -> Result<(), DatabaseError> {
         }
     }
     remove_again(app).await
+}
+
+async fn resume(app: &App) -> Result<(), DatabaseError> {
+    let resumed = operations::resume_unfinished(app).await?;
+    if resumed > 0 {
+        tracing::info!(component = "reconciler", resumed, "took up operations that were unfinished");
+    }
+    Ok(())
 }
 
 /// Cleans up after supervisors that died, as every command does.

@@ -15,6 +15,7 @@ mod logs;
 mod machines;
 mod open_files;
 mod openapi;
+mod operations;
 mod pools;
 mod quotas;
 mod recovery;

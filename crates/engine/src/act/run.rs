@@ -1,7 +1,7 @@
 //! `run`, `create` and `start` of a machine, in a supervisor of its own that the caller observes. Any process can be the
 //! caller, on any runtime: the supervisor is a process of its own, and the machine outlives the caller.
 
-use super::start::{Launch, start_with};
+use super::start::{Launch, Started, start_with};
 use super::{ActError, SpawnError};
 use crate::Engine;
 use crate::admission::{Demand, Reservation, reserve};
@@ -135,21 +135,28 @@ pub async fn create(
     begin_create(engine, request).await?.finish(reports).await
 }
 
-/// Starts a machine that exists, as [`start`](super::start), and passes on what happens meanwhile. Dropping the future undoes
-/// the start. What the machine needs to start is reserved until it runs.
+/// Starts a machine that exists, as [`start`](super::start), and passes on what happens meanwhile. What the machine needs to
+/// start is reserved until it runs. When `cancelled` completes, the start is undone, and `None` is returned after that; a
+/// machine that runs by then is left running. Dropping the future has the start undone, too, but later.
 ///
 /// # Errors
 /// If the host has not that much; else as [`start`](super::start).
-pub async fn start_observed(
+pub async fn start_unless(
     engine: &Engine,
     machine: &Found,
     mut reports: impl FnMut(StartProgress) + Send,
-) -> Result<bool, ActError> {
-    let demand = Demand::to_start(&machine.record.spec);
-    start_with(engine, machine, Launch::Observed { reports: &mut reports, demand: Some(demand) }).await
+    cancelled: impl Future<Output = ()>,
+) -> Result<Option<bool>, ActError> {
+    let launch =
+        Launch::Observed { reports: &mut reports, demand: Some(Demand::to_start(&machine.record.spec)) };
+    Ok(match start_with(engine, machine, launch, cancelled).await? {
+        Started::ByThis => Some(true),
+        Started::ByOther => Some(false),
+        Started::Undone => None,
+    })
 }
 
-/// As [`start_observed`], for a caller that holds a reservation of what it considers necessary until this returns.
+/// As [`start_unless`], without an end before the machine runs, for a caller that holds a reservation of what it considers necessary until this returns.
 ///
 /// # Errors
 /// As [`start`](super::start).
@@ -159,7 +166,8 @@ pub async fn start_reserved(
     reservation: Reservation,
     mut reports: impl FnMut(StartProgress) + Send,
 ) -> Result<bool, ActError> {
-    let started = start_with(engine, machine, Launch::Observed { reports: &mut reports, demand: None }).await;
+    let launch = Launch::Observed { reports: &mut reports, demand: None };
+    let started = start_with(engine, machine, launch, std::future::pending()).await;
     drop(reservation);
-    started
+    Ok(started? == Started::ByThis)
 }

@@ -1,5 +1,6 @@
 //! `start`: starts a machine that exists and does not run.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -25,7 +26,8 @@ pub async fn start(
     machine: &Found,
     client: Option<AttachingClient>,
 ) -> Result<bool, ActError> {
-    start_with(engine, machine, Launch::Attached(client)).await
+    let started = start_with(engine, machine, Launch::Attached(client), std::future::pending()).await?;
+    Ok(started == Started::ByThis)
 }
 
 /// How a supervisor is launched.
@@ -36,12 +38,25 @@ pub(super) enum Launch<'a> {
     Observed { reports: &'a mut (dyn FnMut(StartProgress) + Send), demand: Option<Demand> },
 }
 
-/// [`start`], launched like this.
+/// How a start has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Started {
+    /// The machine runs: this call has started it.
+    ByThis,
+    /// The machine runs: it did already, or another process has started it.
+    ByOther,
+    /// The start was cancelled, and is undone.
+    Undone,
+}
+
+/// [`start`], launched like this. When `cancelled` completes, the start is undone.
 pub(super) async fn start_with(
     engine: &Engine,
     machine: &Found,
     mut how: Launch<'_>,
-) -> Result<bool, ActError> {
+    cancelled: impl Future<Output = ()>,
+) -> Result<Started, ActError> {
+    let mut cancelled = pin!(cancelled);
     let mut machine = machine.clone();
     let mut wait = Wait::new(OTHER_START_TIMEOUT, end::FILES_TIMEOUT);
     loop {
@@ -53,17 +68,20 @@ pub(super) async fn start_with(
         match decide(phase, Action::Start).map_err(refused)? {
             // The supervisor is still cleaning up, or this command has not swept yet.
             Decision::Proceed if machine.supervised => {}
-            Decision::Proceed => match launch(engine, &machine, &mut how).await {
+            Decision::Proceed => match launch(engine, &machine, &mut how, cancelled.as_mut()).await {
                 Err(ActError::Start { source: SpawnError::Supervised, .. }) => {}
-                done => return done.map(|()| true),
+                done => return done,
             },
-            _ if phase == Phase::Running => return Ok(false),
+            _ if phase == Phase::Running => return Ok(Started::ByOther),
             _ => {}
         }
         if wait.is_over(engine, &machine)? {
             return Err(ActError::NotStarted { name: machine.record.name, timeout: OTHER_START_TIMEOUT });
         }
-        sleep(end::POLL_INTERVAL).await;
+        tokio::select! {
+            () = sleep(end::POLL_INTERVAL) => {}
+            () = cancelled.as_mut() => return Ok(Started::Undone),
+        }
         machine = end::read(engine, &machine)?;
     }
 }
@@ -82,7 +100,12 @@ pub(super) async fn wait_until_started(engine: &Engine, machine: &Found) -> Resu
     Ok(machine)
 }
 
-async fn launch(engine: &Engine, machine: &Found, how: &mut Launch<'_>) -> Result<(), ActError> {
+async fn launch(
+    engine: &Engine,
+    machine: &Found,
+    how: &mut Launch<'_>,
+    cancelled: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Started, ActError> {
     let (id, report) = (machine.record.id.clone(), matches!(how, Launch::Observed { .. }));
     let client = if let Launch::Attached(client) = how { client.clone() } else { None };
     let request = LaunchRequest::Start { machine: id, client, report };
@@ -90,12 +113,21 @@ async fn launch(engine: &Engine, machine: &Found, how: &mut Launch<'_>) -> Resul
         let demand = if let Launch::Observed { demand, .. } = how { *demand } else { None };
         let _reservation = demand.map(|demand| reserve(engine, demand)).transpose()?;
         let mut supervisor = SupervisorProcess::start(engine.home(), &request).await?;
-        match how {
-            Launch::Attached(_) => supervisor.started().await?,
-            Launch::Observed { reports, .. } => drop(supervisor.launched(reports).await?),
+        let launched = async {
+            match how {
+                Launch::Attached(_) => supervisor.started().await,
+                Launch::Observed { reports, .. } => supervisor.launched(reports).await.map(drop),
+            }
+        };
+        tokio::select! {
+            launched = launched => launched?,
+            () = cancelled => {
+                let runs = supervisor.cancel().await.is_some();
+                return Ok(if runs { Started::ByThis } else { Started::Undone });
+            }
         }
         supervisor.detach();
-        Ok(())
+        Ok(Started::ByThis)
     };
     started.await.map_err(|source| ActError::Start { name: machine.record.name.clone(), source })
 }

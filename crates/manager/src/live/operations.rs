@@ -1,6 +1,6 @@
 //! The operations that this manager carries out now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,20 @@ pub(crate) struct LiveOperation {
 #[derive(Debug, Default)]
 pub(crate) struct LiveOperations {
     by_id: Mutex<HashMap<String, LiveOperation>>,
+    announced: Mutex<HashSet<String>>,
+}
+
+/// An operation that is being recorded, and begins after that.
+#[derive(Debug)]
+pub(crate) struct Announced<'a> {
+    operations: &'a LiveOperations,
+    id: String,
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.operations.lock_announced().remove(&self.id);
+    }
 }
 
 impl LiveOperations {
@@ -39,6 +53,18 @@ impl LiveOperations {
         };
         self.lock().insert(id, live.clone());
         live
+    }
+
+    /// Announces an operation that is about to be recorded, until the result is dropped.
+    pub(crate) fn announce(&self, id: &str) -> Announced<'_> {
+        self.lock_announced().insert(id.to_owned());
+        Announced { operations: self, id: id.to_owned() }
+    }
+
+    /// Whether an operation is carried out, or is about to begin.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        // In this order: an announcement ends when the operation has begun.
+        self.lock_announced().contains(id) || self.lock().contains_key(id)
     }
 
     /// Finds an operation.
@@ -65,6 +91,10 @@ impl LiveOperations {
             Some(live) => live.snapshot(),
             None => stored,
         }
+    }
+
+    fn lock_announced(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, LiveOperation>> {

@@ -2,7 +2,7 @@
 
 use mimeo_manager_api::{Machine, MachineState};
 
-use super::{NewOperation, OperationRequest};
+use super::{NewOperation, OperationRequest, lifecycle};
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::caller::Caller;
@@ -35,9 +35,7 @@ pub(crate) async fn begin_create(
         DatabaseError::Duplicate => name_taken(&row.item.name),
         other => other.into(),
     })?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    let live = operation.begin(app, secrets);
+    let live = operation.commit(app, write, secrets).await?;
     Ok(Begun { machine: row.item, live })
 }
 
@@ -59,10 +57,12 @@ pub(crate) async fn begin(
     let before = before.ok_or_else(|| ApiError::not_found("machine", machine))?;
     if_match.check(before.item.version)?;
     let current = before.item.operation.as_deref().and_then(|id| app.operations().get(id));
-    if let (Desired::Absent, OperationRequest::Delete { .. }, Some(live)) =
+    if let (Desired::Absent, OperationRequest::Delete { timeout, .. }, Some(live)) =
         (before.desired, &request, &current)
     {
         // It is being removed already.
+        let (app, machine, timeout) = (app.clone(), machine.to_owned(), *timeout);
+        app.clone().spawn(async move { lifecycle::hasten(&app, &machine, timeout).await });
         return Ok(Begun { machine: before.item, live: live.clone() });
     }
     check(&before, &request, current.as_ref())?;
@@ -75,13 +75,11 @@ pub(crate) async fn begin(
     let operation = NewOperation::on_machine(request, &row.item, &caller.name);
     row.item.operation = Some(operation.id().to_owned());
     write.store_machine(&mut row, &before).await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
+    let live = operation.commit(app, write, Secrets::default()).await?;
     // One that changes other resources, too, goes on: the removal waits for it.
     if let Some(current) = current.filter(|current| current.is_on_machine(machine)) {
         current.cancel.cancel();
     }
-    let live = operation.begin(app, Secrets::default());
     Ok(Begun { machine: row.item, live })
 }
 

@@ -88,20 +88,14 @@ pub(super) async fn create(
         Err(error) => return Outcome::failed(crate::problems::invalid_field(&error)),
     };
     let Ok(snapshot) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
-    let started = async {
-        if let Some(reservation) = reservation {
-            let released = tokio::select! {
-                mut released = release(reservation, vec![overrides.clone()]) => released.pop(),
-                () = live.cancel.cancelled() => return None,
-            };
-            if let Some(Ok(())) = released {
-                return Some(Ok(()));
-            }
+    if let Some(reservation) = reservation {
+        // It takes milliseconds, and nothing can stop the pool then.
+        if let Some(Ok(())) = release(reservation, vec![overrides.clone()]).await.pop() {
+            return Outcome::Succeeded;
         }
-        start(app, live, &snapshot, overrides).await
-    };
+    }
     tokio::select! {
-        started = started => match started {
+        started = start(app, live, &snapshot, overrides) => match started {
             Some(Ok(())) => Outcome::Succeeded,
             Some(Err(error)) => Outcome::from(&error),
             None => Outcome::Cancelled,

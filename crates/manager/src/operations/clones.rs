@@ -113,6 +113,16 @@ async fn try_record(
     write.commit().await
 }
 
+/// Records that the fate of the clones that remain is not known to this operation, which has failed: those that run were
+/// started by it.
+pub(super) async fn record_undecided(app: &App, live: &LiveOperation, problem: &Problem) {
+    let end = |machine| (machine, CloneEnd::Undone(problem.clone(), problem.to_string()));
+    let ends: Vec<_> = pending(&results(live)).into_iter().map(end).collect();
+    if !ends.is_empty() {
+        record(app, live, &ends).await;
+    }
+}
+
 /// The outcome of an operation whose clones are recorded: it has failed if no clone runs.
 pub(super) fn outcome(live: &LiveOperation) -> Outcome {
     let results = results(live);

@@ -43,7 +43,8 @@ pub(super) async fn instantiate(
                 Some(Ok(end)) => {
                     clones::record(app, live, &[end]).await;
                 }
-                Some(Err(error)) => tracing::error!(component = "operations", %error, "the start of a clone failed"),
+                // Nothing aborts them.
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
                 None => return clones::outcome(live),
             },
             () = live.cancel.cancelled() => break,

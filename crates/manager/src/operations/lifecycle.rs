@@ -2,6 +2,7 @@
 
 use mimeo_engine::MachineId;
 use mimeo_engine::act::{self, ActError, StopOptions};
+use mimeo_engine::cause::chain;
 use mimeo_engine::control::StopPurpose;
 use mimeo_engine::machine::Found;
 
@@ -38,25 +39,40 @@ pub(super) fn gone_problem() -> Problem {
 /// Starts a machine.
 pub(super) async fn start(app: &App, live: &LiveOperation, machine: &str) -> Outcome {
     let Some(found) = find(app, machine) else { return gone() };
-    let engine = app.engine().clone();
-    let started = act::start_observed(&engine, &found, |progress| create::report(live, progress));
+    let report = |progress| create::report(live, progress);
     tokio::select! {
-        result = started => outcome(result.map(drop)),
-        () = live.cancel.cancelled() => Outcome::Cancelled,
+        started = act::start_unless(app.engine(), &found, report, live.cancel.cancelled()) => match started {
+            Ok(Some(_)) => Outcome::Succeeded,
+            Ok(None) => Outcome::Cancelled,
+            Err(error) => Outcome::failed(problems::act_problem(&error)),
+        },
         () = app.end().cancelled() => Outcome::Interrupted,
     }
 }
 
 /// Stops a machine.
-pub(super) async fn stop(app: &App, machine: &str, timeout: Option<u32>) -> Outcome {
+pub(super) async fn stop(app: &App, live: &LiveOperation, machine: &str, timeout: Option<u32>) -> Outcome {
     let Some(found) = find(app, machine) else { return gone() };
-    outcome(act::stop(app.engine(), &found, StopOptions { timeout, purpose: StopPurpose::User }).await)
+    stop_for(app, live, &found, StopOptions { timeout, purpose: StopPurpose::User }).await
 }
 
 /// Stops a machine and starts it again.
-pub(super) async fn restart(app: &App, machine: &str, timeout: Option<u32>) -> Outcome {
+pub(super) async fn restart(app: &App, live: &LiveOperation, machine: &str, timeout: Option<u32>) -> Outcome {
     let Some(found) = find(app, machine) else { return gone() };
-    outcome(act::restart(app.engine(), &found, timeout).await)
+    match stop_for(app, live, &found, StopOptions { timeout, purpose: StopPurpose::Restart }).await {
+        Outcome::Succeeded => start(app, live, machine).await,
+        other => other,
+    }
+}
+
+/// Stops a machine. Its supervisor goes on with that when nobody waits for it any more: a removal takes over, and the next
+/// manager waits again.
+async fn stop_for(app: &App, live: &LiveOperation, found: &Found, options: StopOptions) -> Outcome {
+    tokio::select! {
+        stopped = act::stop(app.engine(), found, options) => outcome(stopped),
+        () = live.cancel.cancelled() => Outcome::Cancelled,
+        () = app.end().cancelled() => Outcome::Interrupted,
+    }
 }
 
 /// Stops a machine's vCPUs.
@@ -74,5 +90,22 @@ pub(super) async fn resume(app: &App, machine: &str) -> Outcome {
 /// Removes a machine. One that does not exist (any more) is no error.
 pub(super) async fn delete(app: &App, machine: &str, timeout: Option<u32>) -> Outcome {
     let Some(found) = find(app, machine) else { return Outcome::Succeeded };
-    outcome(act::remove(app.engine(), &found, true, timeout).await)
+    tokio::select! {
+        removed = act::remove(app.engine(), &found, true, timeout) => outcome(removed),
+        () = app.end().cancelled() => Outcome::Interrupted,
+    }
+}
+
+/// Shortens the time that a machine has before it is killed, while its removal waits for its end.
+pub(super) async fn hasten(app: &App, machine: &str, timeout: Option<u32>) {
+    let Some(found) = find(app, machine) else { return };
+    let options = StopOptions { timeout: Some(timeout.unwrap_or(0)), purpose: StopPurpose::User };
+    tokio::select! {
+        stopped = act::stop(app.engine(), &found, options) => {
+            if let Err(error) = stopped {
+                tracing::warn!(component = "operations", machine, error = chain(&error), "cannot hasten its end");
+            }
+        }
+        () = app.end().cancelled() => {}
+    }
 }

@@ -73,8 +73,22 @@ impl NewOperation {
         self
     }
 
+    /// Records it with all that was written, and begins it.
+    pub(crate) async fn commit(
+        self,
+        app: &App,
+        mut write: Write<'_>,
+        secrets: Secrets,
+    ) -> Result<LiveOperation> {
+        self.record(&mut write).await?;
+        // If the commit fails, or is abandoned, it may have happened all the same: the reconciler then takes it up.
+        let _announced = app.operations().announce(&self.item.id);
+        write.commit().await?;
+        Ok(spawn(app, self.item, &self.owner, self.request, secrets))
+    }
+
     /// Records it, and its event.
-    pub(crate) async fn record(&self, write: &mut Write<'_>) -> Result<()> {
+    async fn record(&self, write: &mut Write<'_>) -> Result<()> {
         let request = serde_json::to_string(&self.request).map_err(|error| {
             ApiError::new(500, "internal", format!("cannot store the operation: {error}"))
         })?;
@@ -87,10 +101,5 @@ impl NewOperation {
             (format!("{subject}.{verb}_requested"), &*self.item.created_by, &*self.owner);
         write.event(EventDraft { kind: &kind, actor, owner, resource, data }).await?;
         Ok(())
-    }
-
-    /// Begins it. It must have been recorded.
-    pub(crate) fn begin(self, app: &App, secrets: Secrets) -> LiveOperation {
-        spawn(app, self.item, &self.owner, self.request, secrets)
     }
 }

@@ -1,13 +1,17 @@
 //! Carries out an operation in a task of its own.
 
-use mimeo_manager_api::Operation;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use mimeo_manager_api::{Operation, Problem, ResourceKind};
 use tokio::sync::OwnedMutexGuard;
 
 use super::finish::{Outcome, finish};
-use super::{OperationRequest, boot_snapshot, create, fork, instantiate, lifecycle, pull, snapshot};
+use super::{OperationRequest, boot_snapshot, clones, create, fork, instantiate, lifecycle, pull, snapshot};
 use crate::App;
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, OperationRow};
 use crate::live::LiveOperation;
+use crate::problems;
 use crate::secrets::Secrets;
 
 /// Begins a recorded operation on a resource of this owner.
@@ -23,10 +27,21 @@ pub(crate) fn spawn(
     let live = app.operations().add(operation, owner, machine.as_deref());
     let (task_app, task_live) = (app.clone(), live.clone());
     app.spawn(async move {
-        let outcome = carry_out(&task_app, &task_live, &resource, request, secrets).await;
+        let carried_out = carry_out(&task_app, &task_live, &resource, request, secrets);
+        let outcome = match AssertUnwindSafe(carried_out).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(panic) => fail_unexpectedly(&task_app, &task_live, problems::unexpected(&*panic)).await,
+        };
         finish(&task_app, &task_live, outcome).await;
     });
     live
+}
+
+/// Records that a fault of the manager has ended the operation: nothing waits for it for ever.
+async fn fail_unexpectedly(app: &App, live: &LiveOperation, problem: Problem) -> Outcome {
+    tracing::error!(component = "operations", operation = live.snapshot().id, %problem, "an operation failed unexpectedly");
+    clones::record_undecided(app, live, &problem).await;
+    Outcome::failed(problem)
 }
 
 async fn carry_out(
@@ -43,8 +58,8 @@ async fn carry_out(
     match request {
         OperationRequest::Create { start } => create::create(app, live, id, start, secrets).await,
         OperationRequest::Start => lifecycle::start(app, live, id).await,
-        OperationRequest::Stop { timeout } => lifecycle::stop(app, id, timeout).await,
-        OperationRequest::Restart { timeout } => lifecycle::restart(app, id, timeout).await,
+        OperationRequest::Stop { timeout } => lifecycle::stop(app, live, id, timeout).await,
+        OperationRequest::Restart { timeout } => lifecycle::restart(app, live, id, timeout).await,
         OperationRequest::Pause => lifecycle::pause(app, id).await,
         OperationRequest::Resume => lifecycle::resume(app, id).await,
         OperationRequest::Delete { timeout, .. } => lifecycle::delete(app, id, timeout).await,
@@ -78,17 +93,36 @@ async fn take_turns(app: &App, live: &LiveOperation, request: &OperationRequest)
     turns
 }
 
-/// Takes up the operations that an earlier manager has begun and not finished.
+/// Takes up the operations that were begun and not finished, and that nothing carries out: those of an earlier manager, and
+/// those whose record was committed although the database did not answer any more.
 pub(crate) async fn resume_unfinished(app: &App) -> Result<usize, DatabaseError> {
-    let unfinished = app.database().unfinished_operations().await?;
-    let count = unfinished.len();
-    for row in unfinished {
-        let request = serde_json::from_str(&row.request).map_err(|source| DatabaseError::Parse {
-            what: "operation",
-            id: row.item.id.clone(),
-            source,
-        })?;
-        spawn(app, row.item, &row.owner, request, Secrets::default());
+    let mut count = 0;
+    for row in app.database().unfinished_operations().await? {
+        if app.operations().knows(&row.item.id) {
+            continue;
+        }
+        // It may have finished since it was read.
+        let row = app.database().operation(&row.item.id).await?;
+        if let Some(row) = row.filter(|row| !row.item.status.is_finished()) {
+            resume(app, row).await;
+            count += 1;
+        }
     }
     Ok(count)
+}
+
+async fn resume(app: &App, row: OperationRow) {
+    match serde_json::from_str(&row.request) {
+        Ok(request) => drop(spawn(app, row.item, &row.owner, request, Secrets::default())),
+        Err(error) => {
+            let problem =
+                Problem::new(500, "operation-unreadable", format!("cannot read its request: {error}"));
+            tracing::error!(component = "operations", operation = row.item.id, %problem, "cannot take up an operation");
+            let machine = Some(&row.item.resource).filter(|resource| resource.kind == ResourceKind::Machine);
+            let machine = machine.map(|resource| resource.id.clone());
+            let live = app.operations().add(row.item, &row.owner, machine.as_deref());
+            clones::record_undecided(app, &live, &problem).await;
+            finish(app, &live, Outcome::failed(problem)).await;
+        }
+    }
 }

@@ -17,7 +17,6 @@ use crate::caller::LOCAL;
 use crate::database::{After, EventDraft, resource};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page, wait};
-use crate::live::LiveOperation;
 use crate::operations::{NewOperation, OperationRequest, boot_machine_spec};
 use crate::problems;
 use crate::routes::accepted::answer_with;
@@ -160,10 +159,8 @@ async fn begin(
 ) -> Result<Response> {
     let subject = resource(ResourceKind::RuntimeSnapshot, id);
     let operation = NewOperation::new(request, subject, LOCAL, configuration, &caller.name);
-    let mut write = app.database().write().await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    let live: LiveOperation = operation.begin(app, Secrets::default());
+    let write = app.database().write().await?;
+    let live = operation.commit(app, write, Secrets::default()).await?;
     let item = RuntimeSnapshotBuild { configuration: configuration.to_owned(), runtime_snapshot: None };
     let reload = async {
         let made = live.snapshot().result.and_then(|result| serde_json::from_value(result).ok());

@@ -96,8 +96,6 @@ async fn begin(
     let name = request.reference.clone();
     let request = OperationRequest::Pull { request: Box::new(request), has_login: login.is_some() };
     let operation = NewOperation::new(request, subject, &caller.name, &name, &caller.name);
-    let mut write = app.database().write().await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    Ok(operation.begin(app, Secrets { registry_login: login, ..Secrets::default() }))
+    let write = app.database().write().await?;
+    operation.commit(app, write, Secrets { registry_login: login, ..Secrets::default() }).await
 }

@@ -125,9 +125,7 @@ pub(super) async fn record_and_begin(
     secrets: Secrets,
 ) -> Result<LiveOperation> {
     add_rows(&mut write, rows, operation.id()).await?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    Ok(operation.begin(app, secrets))
+    operation.commit(app, write, secrets).await
 }
 
 async fn add_rows(write: &mut Write<'_>, rows: Vec<MachineRow>, operation: &str) -> Result<()> {

@@ -97,9 +97,8 @@ async fn begin(
         DatabaseError::Duplicate => tag_taken(&item),
         other => other.into(),
     })?;
-    operation.record(&mut write).await?;
-    write.commit().await?;
-    Ok((item, operation.begin(app, Secrets::default())))
+    let live = operation.commit(app, write, Secrets::default()).await?;
+    Ok((item, live))
 }
 
 fn tag_taken(item: &Snapshot) -> ApiError {
