@@ -1,5 +1,6 @@
 //! Who sends a request, and how it reached the manager.
 
+use jiff::Timestamp;
 use mimeo_manager_api::{Role, Scope};
 
 use crate::database::{MANAGER, TokenRow};
@@ -34,6 +35,8 @@ pub(crate) struct Caller {
     pub(crate) token: Option<String>,
     /// The machine whose own token this is.
     pub(crate) machine: Option<String>,
+    /// When the token expires.
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl Caller {
@@ -46,6 +49,7 @@ impl Caller {
             scopes: ALL_SCOPES.to_vec(),
             token: None,
             machine: None,
+            expires_at: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl From<TokenRow> for Caller {
             scopes: item.scopes,
             token: Some(item.id),
             machine: item.machine,
+            expires_at: item.expires_at,
         }
     }
 }

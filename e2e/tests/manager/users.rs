@@ -67,13 +67,14 @@ on_both_databases!(a_token_makes_no_stronger_one, bare, |world, database| {
     alice.post("/v1/tokens", &json!({ "scopes": [] })).problem(422, "invalid-field");
     alice.post("/v1/tokens", &json!({ "ttl_seconds": 0 })).problem(422, "invalid-field");
     alice.post("/v1/tokens", &json!({ "user": "bob" })).problem(403, "forbidden");
-    let made = alice.post("/v1/tokens", &json!({ "scopes": ["read"], "ttl_seconds": 1000 })).ok(201).json();
+    let request = json!({ "scopes": ["read", "write"], "ttl_seconds": 1000 });
+    let made = alice.post("/v1/tokens", &request).ok(201).json();
     let expires = made["item"]["expires_at"].clone();
     assert!(expires.is_string(), "{made}");
     let narrow = Client::new(&manager.url, made["secret"].as_str().expect("a secret"));
-    narrow.post("/v1/tokens", &json!({ "scopes": ["read", "write"] })).problem(403, "scope-forbidden");
+    narrow.post("/v1/tokens", &json!({ "scopes": ["read", "exec"] })).problem(403, "scope-forbidden");
     let next = narrow.post("/v1/tokens", &json!({})).ok(201).json()["item"].clone();
-    assert_eq!((&next["scopes"], &next["expires_at"]), (&json!(["read"]), &expires), "{next}");
+    assert_eq!((&next["scopes"], &next["expires_at"]), (&json!(["read", "write"]), &expires), "{next}");
     // Each user sees the own tokens only, and none of the secrets.
     let listed = alice.get("/v1/tokens").ok(200).json()["items"].clone();
     assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
@@ -87,6 +88,37 @@ on_both_databases!(a_token_makes_no_stronger_one, bare, |world, database| {
     let path = format!("/v1/tokens/{}", made["item"]["id"].as_str().expect("an id"));
     alice.delete(&path).ok(200);
     narrow.get("/v1/whoami").problem(401, "unauthenticated");
+    manager.end();
+});
+
+on_both_databases!(a_token_removes_no_stronger_one, bare, |world, database| {
+    let manager = Manager::start_on(world, database, &[]);
+    let admin = manager.admin();
+    create_user(&admin, "alice", "user");
+    let alice = client_of(&admin, "alice", &json!({}));
+    let of_alice = |scopes: Value| client_of(&alice, "alice", &json!({ "scopes": scopes }));
+    let id = |client: &Client| client.get("/v1/whoami").ok(200).json()["item"]["token"].clone();
+    let path = |client: &Client| format!("/v1/tokens/{}", id(client).as_str().expect("an id"));
+    let (reader, executor) = (of_alice(json!(["read"])), of_alice(json!(["exec"])));
+    let (writer, other) = (of_alice(json!(["read", "write"])), of_alice(json!(["read", "write"])));
+    // A reader sees tokens, and neither makes nor removes one.
+    assert_eq!(reader.get("/v1/tokens").ok(200).json()["items"].as_array().map(Vec::len), Some(5));
+    reader.post("/v1/tokens", &json!({})).problem(403, "forbidden");
+    reader.delete(&path(&other)).problem(403, "forbidden");
+    executor.get("/v1/tokens").problem(403, "forbidden");
+    writer.delete(&path(&alice)).problem(403, "scope-forbidden");
+    writer.delete(&path(&other)).ok(200);
+    other.get("/v1/whoami").problem(401, "unauthenticated");
+    // Each may remove itself.
+    for client in [&reader, &executor] {
+        client.delete(&path(client)).ok(200);
+        client.get("/v1/whoami").problem(401, "unauthenticated");
+    }
+    // An administrator's token, too, makes none that expires later, for any user.
+    let short = client_of(&admin, "admin", &json!({ "ttl_seconds": 1000 }));
+    let made = short.post("/v1/tokens", &json!({ "user": "alice" })).ok(201).json();
+    let own = short.get("/v1/tokens?user=admin").ok(200).json()["items"][1].clone();
+    assert_eq!(made["item"]["expires_at"], own["expires_at"], "{made} {own}");
     manager.end();
 });
 

@@ -13,9 +13,10 @@ use crate::http::{ApiError, Caller, Policy, Result, Routes};
 
 pub(super) fn routes(app: &App) -> Routes {
     Routes::new(app)
-        .add(Policy::Authenticated, routes!(read::list))
-        .add(Policy::Authenticated, routes!(create::create))
-        .add(Policy::Authenticated, routes!(read::get))
+        .add(Policy::Read, routes!(read::list))
+        .add(Policy::Write, routes!(create::create))
+        .add(Policy::Read, routes!(read::get))
+        // Each token may remove itself: the handler checks the rest.
         .add(Policy::Authenticated, routes!(delete::delete))
 }
 

@@ -20,7 +20,7 @@ const MAX_NAME: usize = 100;
 /// The longest time, ten years: a longer one is an error in the request.
 const MAX_TTL_SECONDS: u64 = 10 * 365 * 24 * 3600;
 
-/// Creates a token. Its secret is in this answer only.
+/// Creates a token, which may do no more than the one that makes it, and expires no later. Its secret is in this answer only.
 #[utoipa::path(post, path = "/", tag = "tokens", operation_id = "create_token", request_body = CreateToken,
     responses((status = 201, description = "The token and its secret.", body = CreatedToken)))]
 pub(super) async fn create(
@@ -32,7 +32,7 @@ pub(super) async fn create(
     query.finish()?;
     let user = user(&app, &caller, request.user.as_deref()).await?;
     let scopes = scopes(&caller, &user, request.scopes)?;
-    let expires_at = expiry(&app, &caller, &user, request.ttl_seconds).await?;
+    let expires_at = expiry(&caller, request.ttl_seconds)?;
     let item = Token {
         id: crate::routes::new_id(),
         name: checked_name(request.name)?,
@@ -86,8 +86,7 @@ fn scopes_of(role: Role) -> &'static [Scope] {
 }
 
 fn scopes(caller: &Caller, user: &User, requested: Option<Vec<Scope>>) -> Result<Vec<Scope>> {
-    let is_own = caller.id == user.id;
-    let may_have = |scope: &Scope| scopes_of(user.role).contains(scope) && (!is_own || caller.has(*scope));
+    let may_have = |scope: &Scope| scopes_of(user.role).contains(scope) && caller.has(*scope);
     let Some(mut scopes) = requested else {
         return Ok(ALL_SCOPES.into_iter().filter(|scope| may_have(scope)).collect());
     };
@@ -105,24 +104,14 @@ fn scopes(caller: &Caller, user: &User, requested: Option<Vec<Scope>>) -> Result
     Ok(scopes)
 }
 
-/// When the token expires: not after the token that makes it, if that is one of the same user.
-async fn expiry(
-    app: &App,
-    caller: &Caller,
-    user: &User,
-    ttl_seconds: Option<u64>,
-) -> Result<Option<Timestamp>> {
+/// When the token expires: not after the token that makes it.
+fn expiry(caller: &Caller, ttl_seconds: Option<u64>) -> Result<Option<Timestamp>> {
     if let Some(seconds) = ttl_seconds.filter(|seconds| !(1..=MAX_TTL_SECONDS).contains(seconds)) {
         let detail = format!("ttl_seconds {seconds} is not between 1 and {MAX_TTL_SECONDS}");
         return Err(ApiError::new(422, "invalid-field", detail));
     }
     let requested = ttl_seconds.map(|seconds| crate::routes::now() + Duration::from_secs(seconds));
-    let own = match &caller.token {
-        Some(token) if caller.id == user.id => app.database().token(token).await?,
-        _ => None,
-    };
-    let limit = own.and_then(|row| row.item.expires_at);
-    Ok(requested.into_iter().chain(limit).min())
+    Ok(requested.into_iter().chain(caller.expires_at).min())
 }
 
 fn checked_name(name: String) -> Result<String> {

@@ -7,9 +7,10 @@ use serde_json::json;
 use crate::App;
 use crate::database::{EventDraft, resource};
 use crate::http::query::Query;
-use crate::http::{Caller, Json, Result};
+use crate::http::{ApiError, Caller, Json, Policy, Result};
 
-/// Removes a token, which is refused from then on.
+/// Removes a token, which is refused from then on. Each token may remove itself. To remove another one, a token needs the scope
+/// `write` and, unless it is an administrator's, all scopes of the other one.
 #[utoipa::path(delete, path = "/{id}", tag = "tokens", operation_id = "delete_token",
     params(("id" = String, Path, description = "The token's id")),
     responses((status = 200, description = "The token that was removed.", body = Item<Token>)))]
@@ -21,6 +22,7 @@ pub(super) async fn delete(
 ) -> Result<Json<Item<Token>>> {
     query.finish()?;
     let item = super::find(&app, &caller, &id).await?.item;
+    check_rights(&caller, &item)?;
     let mut write = app.database().write().await?;
     write.remove_token(&item.id).await?;
     let (kind, resource) = ("token.deleted", resource(ResourceKind::Token, &*item.id));
@@ -28,4 +30,18 @@ pub(super) async fn delete(
     write.event(EventDraft { kind, actor: &caller.name, owner: &item.user, resource, data }).await?;
     write.commit().await?;
     Ok(Json(Item { item }))
+}
+
+fn check_rights(caller: &Caller, item: &Token) -> Result<()> {
+    if caller.token.as_ref() == Some(&item.id) {
+        return Ok(());
+    }
+    Policy::Write.check(caller)?;
+    if super::is_admin(caller) {
+        return Ok(());
+    }
+    let Some(scope) = item.scopes.iter().find(|scope| !caller.has(**scope)) else { return Ok(()) };
+    let scope = crate::problems::name_of(scope);
+    let detail = format!("the token {:?} may do more than yours: it has the scope {scope:?}", item.name);
+    Err(ApiError::new(403, "scope-forbidden", detail))
 }
