@@ -52,6 +52,8 @@ pub(crate) struct Database {
     /// The last event, where it is known. The holder of the lock may write.
     chain_end: Arc<Mutex<Option<ChainEnd>>>,
     last_event: watch::Sender<i64>,
+    /// Notified when tokens or users were changed.
+    rights: watch::Sender<()>,
 }
 
 /// Why the database cannot be used.
@@ -106,6 +108,11 @@ impl Database {
         self.last_event.subscribe()
     }
 
+    /// Notified when tokens or users were changed or removed: the sender of a request may have lost the right to it.
+    pub(crate) fn rights_changes(&self) -> watch::Receiver<()> {
+        self.rights.subscribe()
+    }
+
     /// Begins a write transaction. Once committed, it survives a power failure. Dropping it without a commit undoes it.
     pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
         self.begin(self.begin.durable).await
@@ -121,7 +128,7 @@ impl Database {
     async fn begin(&self, statement: &'static str) -> Result<Write<'_>, DatabaseError> {
         let chain_end = self.chain_end.lock().await;
         let transaction = self.pool.begin_with(statement).await?;
-        Write::begin(transaction, chain_end, &self.last_event).await
+        Write::begin(transaction, chain_end, &self.last_event, &self.rights).await
     }
 
     /// Closes all connections.

@@ -16,6 +16,7 @@ mod problem;
 pub(crate) mod query;
 mod record_access;
 mod request_id;
+mod rights;
 pub(crate) mod router;
 mod timed_body;
 pub(crate) mod tls;
@@ -25,6 +26,7 @@ pub(crate) mod web_socket;
 pub(crate) use json::Json;
 pub(crate) use openapi::document;
 pub(crate) use policy::Policy;
+pub(crate) use rights::Rights;
 pub(crate) use router::{Document, Routes};
 
 // What every handler uses.

@@ -37,6 +37,13 @@ impl Stream {
         self.lines.next().and_then(Result::ok)
     }
 
+    /// The problem of the event with which the manager ends the stream.
+    fn problem(&mut self) -> Value {
+        while self.line().expect("an event of an error") != "event: error" {}
+        let data = self.line().expect("its data");
+        serde_json::from_str(data.strip_prefix("data: ").expect("data")).expect("JSON")
+    }
+
     /// The next event, whose id and name are those of its data.
     fn next(&mut self) -> Option<Value> {
         let (mut id, mut name) = (None, None);
@@ -105,10 +112,12 @@ on_both_databases!(events_are_listed_and_streamed_without_a_gap, bare, |world, d
         assert_eq!(stream.next().expect("an event")["seq"], 6);
     }
     assert_eq!(of_alice.next().expect("an event")["seq"], 6);
-    // A token that was removed gets no more.
+    // A token that was removed gets no more, not even the event of its own end.
     for token in admin.get("/v1/tokens?user=alice").ok(200).json()["items"].as_array().expect("a list") {
         admin.delete(&format!("/v1/tokens/{}", token["id"].as_str().expect("an id"))).ok(200);
     }
+    let problem = of_alice.problem();
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(401), &json!("unauthenticated")), "{problem}");
     assert_eq!(of_alice.next(), None);
     // It is resumed after the manager was killed.
     let token = admin.token().to_owned();

@@ -4,6 +4,7 @@ mod every_route;
 mod host_paths;
 mod idempotency;
 mod limits;
+mod rights;
 mod unix_socket;
 
 use e2e::Client;

@@ -87,6 +87,7 @@ impl Database {
             begin: begin_statements(address),
             chain_end: Arc::new(Mutex::new(Some(chain_end))),
             last_event,
+            rights: watch::channel(()).0,
         })
     }
 }

@@ -96,12 +96,13 @@ impl Write<'_> {
 
     /// Removes a token.
     pub(crate) async fn remove_token(&mut self, id: &str) -> Result<(), DatabaseError> {
+        self.change_rights();
         let delete = sqlx::query("DELETE FROM tokens WHERE id = $1").bind(id.to_owned());
         delete.execute(self.connection()).await?;
         Ok(())
     }
 
-    /// Removes the tokens that may be used only for this machine.
+    /// Removes the tokens that may be used only for this machine: no request with one goes on for long.
     pub(crate) async fn remove_tokens_of_machine(&mut self, machine: &str) -> Result<(), DatabaseError> {
         let delete = sqlx::query("DELETE FROM tokens WHERE machine = $1").bind(machine.to_owned());
         delete.execute(self.connection()).await?;

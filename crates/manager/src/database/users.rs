@@ -61,6 +61,7 @@ impl Write<'_> {
 
     /// Stores a user that was changed.
     pub(crate) async fn store_user(&mut self, user: &User) -> Result<(), DatabaseError> {
+        self.change_rights();
         sqlx::query("UPDATE users SET role = $2, disabled = $3 WHERE id = $1")
             .bind(user.id.clone())
             .bind(name_of(&user.role))
@@ -72,6 +73,7 @@ impl Write<'_> {
 
     /// Removes a user and the user's tokens.
     pub(crate) async fn remove_user(&mut self, id: &str) -> Result<(), DatabaseError> {
+        self.change_rights();
         for delete in ["DELETE FROM tokens WHERE user_id = $1", "DELETE FROM users WHERE id = $1"] {
             sqlx::query(delete).bind(id.to_owned()).execute(self.connection()).await?;
         }

@@ -14,6 +14,8 @@ pub(crate) struct Write<'a> {
     /// The end of the chain once this transaction is committed.
     new_end: ChainEnd,
     last_event: &'a watch::Sender<i64>,
+    rights: &'a watch::Sender<()>,
+    changes_rights: bool,
 }
 
 impl<'a> Write<'a> {
@@ -21,6 +23,7 @@ impl<'a> Write<'a> {
         mut transaction: Transaction<'static, Any>,
         mut chain_end: MutexGuard<'a, Option<ChainEnd>>,
         last_event: &'a watch::Sender<i64>,
+        rights: &'a watch::Sender<()>,
     ) -> Result<Self, DatabaseError> {
         let new_end = match &*chain_end {
             Some(end) => end.clone(),
@@ -31,11 +34,16 @@ impl<'a> Write<'a> {
                 chain_end.insert(end).clone()
             }
         };
-        Ok(Self { transaction, chain_end, new_end, last_event })
+        Ok(Self { transaction, chain_end, new_end, last_event, rights, changes_rights: false })
     }
 
     pub(super) fn connection(&mut self) -> &mut AnyConnection {
         &mut self.transaction
+    }
+
+    /// Notes that this transaction takes rights from users or tokens.
+    pub(super) fn change_rights(&mut self) {
+        self.changes_rights = true;
     }
 
     /// Records an event.
@@ -46,13 +54,16 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
-    /// Makes everything durable, and wakes up those who wait for events.
+    /// Makes everything durable, and wakes up those who wait for events, and those whose rights may have ended.
     pub(crate) async fn commit(mut self) -> Result<(), DatabaseError> {
         // It stays unknown if the commit fails, or is abandoned.
         let before = self.chain_end.take();
         self.transaction.commit().await?;
         let seq = self.new_end.seq;
         *self.chain_end = Some(self.new_end);
+        if self.changes_rights {
+            self.rights.send_replace(());
+        }
         if before.is_none_or(|before| before.seq != seq) {
             self.last_event.send_replace(seq);
         }

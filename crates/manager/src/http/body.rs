@@ -4,6 +4,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::ApiError;
+
 /// Pieces that wait for a client to read them.
 const QUEUE: usize = 4;
 
@@ -19,4 +21,12 @@ pub(crate) fn streamed() -> (BodySender, Body) {
         receiver.recv().await.map(|piece| (piece, receiver))
     });
     (sender, Body::from_stream(pieces))
+}
+
+/// Ends a body early, since the client may not read it any more.
+pub(crate) async fn break_off(sender: &BodySender, why: &ApiError) {
+    let problem = why.problem();
+    tracing::debug!(component = "http", code = problem.code, "an answer is broken off");
+    // The client may be gone.
+    sender.send(Err(problem.detail.clone().into())).await.ok();
 }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use mimeo_manager_api::stream::{SUBPROTOCOL, TOKEN_SUBPROTOCOL};
+use mimeo_manager_api::stream::{SUBPROTOCOL, ServerMessage, TOKEN_SUBPROTOCOL};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -212,6 +212,17 @@ impl WebSocket {
             }
             Ok(Err(Gone)) => Err(invalid("the client has closed the WebSocket".to_owned())),
             Err(_) => Err(ApiError::new(408, "request-timeout", "the request did not arrive in time")),
+        }
+    }
+
+    /// Tells a client whose rights have ended so, and closes the WebSocket. A client that reads nothing is cut off.
+    pub(crate) async fn refuse(mut self, why: &ApiError) {
+        let problem = why.problem().clone();
+        let (code, reason) = (close::PROBLEM + problem.status, problem.code.clone());
+        // All WebSockets have the same message for it.
+        let message = ServerMessage::Error { problem };
+        if let Ok(Ok(())) = timeout(CLOSE_TIMEOUT, self.writer.json(&message)).await {
+            self.close(code, &reason).await;
         }
     }
 

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::App;
 use crate::database::EventFilter;
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page};
+use crate::http::{ApiError, Caller, Json, Policy, Result, Rights, Routes, page};
 
 /// The header by which a client resumes a stream.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -22,7 +22,8 @@ pub(super) fn routes(app: &App) -> Routes {
 
 /// Lists events in order. With `Accept: text/event-stream` they are streamed, also those to come: the id of each
 /// server-sent event is its number, its name is its kind. A stream begins with the next event unless `after` or
-/// `Last-Event-ID` says otherwise, and drops none.
+/// `Last-Event-ID` says otherwise, and drops none. If the rights of the client end, the last event has the name `error`, no id,
+/// and the problem as its data.
 #[utoipa::path(get, path = "/", tag = "events", operation_id = "list_events",
     params(
         ("after" = Option<i64>, Query, description = "Only events after the one with this number", minimum = 0),
@@ -37,6 +38,7 @@ pub(super) fn routes(app: &App) -> Routes {
 async fn list(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response> {
@@ -52,7 +54,7 @@ async fn list(
         check_kept(&app, after).await?;
     }
     if wants_stream(&headers) {
-        return Ok(stream::stream(app, caller, filter, after).into_response());
+        return Ok(stream::stream(app, rights, filter, after).into_response());
     }
     let mut items = app.database().events(after.unwrap_or_default(), limit + 1, &filter).await?;
     let size = usize::try_from(limit).unwrap_or(usize::MAX);

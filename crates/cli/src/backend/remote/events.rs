@@ -64,6 +64,16 @@ async fn stored(remote: &RemoteBackend) -> Result<(Vec<Event>, Option<i64>), Rem
     }
 }
 
+impl RemoteEvents {
+    /// The problem with which the manager ends the stream, for example because the token has expired.
+    fn failure(&self, data: &str, error: &serde_json::Error) -> RemoteError {
+        match serde_json::from_str::<api::Problem>(data) {
+            Ok(problem) => problem.into(),
+            Err(_) => self.remote.http.answer(error.to_string()),
+        }
+    }
+}
+
 #[async_trait]
 impl EventReader for RemoteEvents {
     async fn past(&mut self) -> Result<Vec<Event>, CliError> {
@@ -78,9 +88,10 @@ impl EventReader for RemoteEvents {
         }
         let mut events = Vec::new();
         while let Some(data) = take_data(&mut self.received) {
-            let event: api::Event =
-                serde_json::from_str(&data).map_err(|error| self.remote.http.answer(error.to_string()))?;
-            events.extend(podman_event(&event));
+            match serde_json::from_str(&data) {
+                Ok(event) => events.extend(podman_event(&event)),
+                Err(error) => return Err(self.failure(&data, &error).into()),
+            }
         }
         Ok(events)
     }

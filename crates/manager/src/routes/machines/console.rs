@@ -11,7 +11,7 @@ use crate::find_machine::{find, recorded};
 use crate::follow::{self, Position, RotatedFile, has_ended};
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Reader, Received, Upgrade, WebSocket, Writer, close};
-use crate::http::{ApiError, Caller, Result};
+use crate::http::{ApiError, Caller, Result, Rights};
 
 /// Reads a guest's serial console over a WebSocket.
 ///
@@ -28,6 +28,7 @@ use crate::http::{ApiError, Caller, Result};
 pub(super) async fn console(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     mut query: Query,
     upgrade: Upgrade,
@@ -40,8 +41,10 @@ pub(super) async fn console(
     let session_app = app.clone();
     upgrade.serve(&app, async move |mut socket| {
         let console = follow::console(found.dir.clone(), offset);
-        let end = serve(&session_app, &found, &mut socket, console, is_following).await;
-        finish(socket, end).await;
+        match rights.during(serve(&session_app, &found, &mut socket, console, is_following)).await {
+            Ok(end) => finish(socket, end).await,
+            Err(why) => socket.refuse(&why).await,
+        }
     })
 }
 

@@ -15,9 +15,9 @@ use tokio::task::spawn_blocking;
 use crate::App;
 use crate::find_machine::{find, recorded};
 use crate::follow::{self, Line, LogReader, Position, has_ended};
-use crate::http::body::{BodyError, BodySender, streamed};
+use crate::http::body::{BodyError, BodySender, break_off, streamed};
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Result};
+use crate::http::{ApiError, Caller, Result, Rights};
 
 /// The largest `tail`.
 const MAX_TAIL: usize = 1_000_000;
@@ -41,7 +41,7 @@ struct Options {
 ///
 /// Each line of the answer is a JSON document (`application/x-ndjson`); with `Accept: text/plain` it is the output itself,
 /// standard output and standard error together. With `follow` the answer ends when the machine has exited and is not
-/// started again, or is removed.
+/// started again, or is removed. It breaks off when the rights of the client end.
 #[utoipa::path(get, path = "/{id}/logs", tag = "machines", operation_id = "logs",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
@@ -58,6 +58,7 @@ struct Options {
 pub(super) async fn logs(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     mut query: Query,
     headers: HeaderMap,
@@ -75,7 +76,7 @@ pub(super) async fn logs(
     let media_type = if options.raw { "text/plain; charset=utf-8" } else { "application/x-ndjson" };
     let (sender, body) = streamed();
     let task_app = app.clone();
-    app.spawn(async move { send(task_app, found, options, sender).await });
+    app.spawn(async move { send(task_app, rights, found, options, sender).await });
     Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
 }
 
@@ -130,8 +131,8 @@ impl Options {
     }
 }
 
-/// Sends the log until its end, or until the client is gone.
-async fn send(app: App, found: Found, options: Options, sender: BodySender) {
+/// Sends the log until its end, or until the client is gone, or may not read it any more.
+async fn send(app: App, rights: Rights, found: Found, options: Options, sender: BodySender) {
     let until_gone = sender.clone();
     tokio::select! {
         sent = send_lines(&app, &found, &options, &sender) => {
@@ -142,6 +143,7 @@ async fn send(app: App, found: Found, options: Options, sender: BodySender) {
             }
         }
         () = until_gone.closed() => {}
+        why = rights.ended() => break_off(&sender, &why).await,
         () = app.end().cancelled() => {}
     }
 }

@@ -17,7 +17,7 @@ use crate::find_machine::{find, in_engine};
 use crate::guest;
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Upgrade, WebSocket};
-use crate::http::{ApiError, Caller, Policy, Result};
+use crate::http::{ApiError, Caller, Policy, Result, Rights};
 use crate::problems;
 use crate::process_session::{self, SessionEnd, SessionOptions};
 use crate::run_command;
@@ -33,13 +33,14 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `{"type":"started","pid":7,"tty":false}`, `{"type":"exit","code":0}` and `{"type":"error","problem":{…}}` of the
 /// manager, which closes the WebSocket then (1000, or 4000 plus the problem's status). A client that reads nothing for
 /// long sends pings: one that has sent nothing for 60 s is gone. If the client is gone, a process with a terminal gets
-/// SIGHUP, and another one continues. Signals and sizes overtake 1 MiB of input that the process has not read.
+/// SIGHUP, and another one continues; so it is when the rights of the client end (4401 or 4403). Signals and sizes overtake 1 MiB of input that the process has not read.
 #[utoipa::path(get, path = "/{id}/exec", tag = "machines", operation_id = "exec_stream",
     params(("id" = String, Path, description = "The machine: its name, its id or the start of its id")),
     responses((status = 101, description = "The WebSocket. Its subprotocol is `mimeo.v1`; the token may be in another one, `mimeo.token.TOKEN`.")))]
 pub(super) async fn exec(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     query: Query,
     upgrade: Upgrade,
@@ -50,8 +51,10 @@ pub(super) async fn exec(
     let client = guest::connect(&app, &found).await?;
     let session_app = app.clone();
     upgrade.serve(&app, async move |mut socket| {
-        let end = exec_session(&session_app, &found, client, &mut socket).await;
-        process_session::finish(socket, end).await;
+        match rights.during(exec_session(&session_app, &found, client, &mut socket)).await {
+            Ok(end) => process_session::finish(socket, end).await,
+            Err(why) => socket.refuse(&why).await,
+        }
     })
 }
 
@@ -103,6 +106,7 @@ async fn begin_exec(
 pub(super) async fn attach(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     query: Query,
     upgrade: Upgrade,
@@ -112,12 +116,18 @@ pub(super) async fn attach(
     let found = in_engine(&app, &row)?;
     let session_app = app.clone();
     upgrade.serve(&app, async move |mut socket| {
-        let end = match begin_attach(&session_app, &caller, found, &mut socket).await {
-            Ok(end) => end,
-            Err(error) => SessionEnd::Failed(Box::new(error.problem().clone())),
-        };
-        process_session::finish(socket, end).await;
+        match rights.during(attach_session(&session_app, &caller, found, &mut socket)).await {
+            Ok(end) => process_session::finish(socket, end).await,
+            Err(why) => socket.refuse(&why).await,
+        }
     })
+}
+
+async fn attach_session(app: &App, caller: &Caller, found: Found, socket: &mut WebSocket) -> SessionEnd {
+    match begin_attach(app, caller, found, socket).await {
+        Ok(end) => end,
+        Err(error) => SessionEnd::Failed(Box::new(error.problem().clone())),
+    }
 }
 
 async fn begin_attach(

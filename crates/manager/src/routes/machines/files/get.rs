@@ -9,9 +9,9 @@ use mimeo_agent_protocol::message::{FileType, Reply, Request};
 use super::path::take_path;
 use super::{connect, stat, unexpected};
 use crate::App;
-use crate::http::body::{BodyError, BodySender, streamed};
+use crate::http::body::{BodyError, BodySender, break_off, streamed};
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Result};
+use crate::http::{ApiError, Caller, Result, Rights};
 use crate::problems;
 
 /// The media type of archives.
@@ -21,7 +21,7 @@ pub(super) const TAR: &str = "application/x-tar";
 ///
 /// With `format=tar`, or `Accept: application/x-tar`, the answer is an archive: of a directory, what is in it, under
 /// names that begin with `./`, without what is mounted below it; of a file, the file. If the file gets shorter
-/// meanwhile, or the machine exits, the answer breaks off.
+/// meanwhile, the machine exits, or the rights of the client end, the answer breaks off.
 #[utoipa::path(get, path = "/{id}/files", tag = "files", operation_id = "read_file",
     params(
         ("id" = String, Path, description = "The machine: its name, its id or the start of its id"),
@@ -32,6 +32,7 @@ pub(super) const TAR: &str = "application/x-tar";
 pub(super) async fn get(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     mut query: Query,
     headers: HeaderMap,
@@ -51,7 +52,7 @@ pub(super) async fn get(
     let (reply, stream) = replied.map_err(|error| problems::control_problem(&error))?;
     let (sender, body) = streamed();
     let task_app = app.clone();
-    app.spawn(async move { send(&task_app, stream, sender).await });
+    app.spawn(async move { send(&task_app, &rights, stream, sender).await });
     match reply {
         Reply::Done => Ok(([(header::CONTENT_TYPE, TAR)], body).into_response()),
         Reply::File(info) => {
@@ -78,7 +79,7 @@ pub(super) fn takes_tar(query: &mut Query) -> Result<Option<bool>> {
 }
 
 /// Sends the guest's data, as fast as the client reads it.
-async fn send(app: &App, mut stream: Stream, sender: BodySender) {
+async fn send(app: &App, rights: &Rights, mut stream: Stream, sender: BodySender) {
     let gone = sender.clone();
     let sending = async {
         while let Some(piece) = next(&mut stream).await.transpose() {
@@ -91,6 +92,7 @@ async fn send(app: &App, mut stream: Stream, sender: BodySender) {
     tokio::select! {
         () = sending => {}
         () = gone.closed() => {}
+        why = rights.ended() => break_off(&gone, &why).await,
         () = app.end().cancelled() => {}
     }
 }
