@@ -51,6 +51,7 @@ async fn list(
     };
     query.finish()?;
     if let Some(after) = after {
+        check_not_ahead(&app, after)?;
         check_kept(&app, after).await?;
     }
     if wants_stream(&headers) {
@@ -80,6 +81,18 @@ fn after(query: &mut Query, headers: &HeaderMap) -> Result<Option<i64>> {
         Some(after) if after < 0 => Err(ApiError::invalid(format!("after {after} is less than 0"))),
         after => Ok(after),
     }
+}
+
+/// Numbers that were not given out yet would be skipped silently: the database is not the one that the client has read.
+fn check_not_ahead(app: &App, after: i64) -> Result<()> {
+    let last = *app.database().last_event().borrow();
+    if after <= last {
+        return Ok(());
+    }
+    let detail = format!("there is no event {after} yet: the last one is {last}");
+    Err(ApiError::new(409, "events-ahead", detail).with_hint(
+        "the manager's database was replaced or restored: read the resources again, and events with after=0",
+    ))
 }
 
 /// Events are not dropped silently: a client that has not seen all of those that were removed is told.
