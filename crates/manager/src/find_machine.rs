@@ -32,8 +32,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, word: &str) -> Result<Machi
 
 async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<MachineRow> {
     let missing = || ApiError::not_found("machine", word);
-    let mut rows = app.database().machines_named(word).await?;
-    rows.retain(|row| caller.sees(&row.item.owner));
+    let mut rows = app.database().machines_named(word, caller.only_owner().as_deref()).await?;
     // A name precedes the start of an id.
     if let Some(named) = rows.iter().position(|row| row.item.name == word && row.item.ended_at.is_none()) {
         return Ok(rows.swap_remove(named));
@@ -41,6 +40,7 @@ async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<MachineRow> 
     if word.len() < MIN_DIGITS {
         return Err(missing());
     }
+    rows.retain(|row| row.item.id.starts_with(word));
     match rows.len() {
         0 | 1 => rows.pop().ok_or_else(missing),
         _ => {

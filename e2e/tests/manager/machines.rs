@@ -1,7 +1,7 @@
 //! Machines over HTTP, from their creation to their removal.
 
-use e2e::{Manager, User, World, as_root_and_user};
-use serde_json::json;
+use e2e::{Client, Manager, User, World, as_root_and_user, on_both_databases};
+use serde_json::{Value, json};
 
 as_root_and_user!(a_machine_lives_over_http, |world| {
     let manager = Manager::start(world, &[]);
@@ -108,6 +108,46 @@ as_root_and_user!(machines_outlive_the_manager, |world| {
     assert_eq!(client.get("/v1/vms/other").ok(200).json()["item"]["owner"], "local");
     for name in ["web", "other"] {
         client.delete(&format!("/v1/vms/{name}?wait=60")).ok(200);
+    }
+    manager.end();
+    world.assert_empty();
+});
+
+/// Creates a machine that is not started, and returns its id.
+fn create_only(client: &Client, world: &World, name: &str) -> String {
+    let request = json!({ "name": name, "image": world.busybox(), "start": false });
+    let made = client.post("/v1/vms?wait=60", &request).ok(201).json();
+    made["item"]["id"].as_str().expect("an id").to_owned()
+}
+
+on_both_databases!(a_name_precedes_the_starts_of_ids, cold, |world, database| {
+    let manager = Manager::start_on(world, database, &[]);
+    let client = manager.admin();
+    // Until three ids begin with the same digit.
+    let mut ids: Vec<String> = Vec::new();
+    let digit = loop {
+        ids.push(create_only(&client, world, &format!("m{}", ids.len())));
+        let digit = ids[ids.len() - 1][..1].to_owned();
+        if ids.iter().filter(|id| id.starts_with(&digit)).count() == 3 {
+            break digit;
+        }
+    };
+    // Until a machine of that name comes after them in the order of ids.
+    let last = ids.iter().filter(|id| id.starts_with(&digit)).max().expect("three").clone();
+    let named = loop {
+        let id = create_only(&client, world, &digit);
+        if id > last || digit == "f" {
+            break id;
+        }
+        client.delete(&format!("/v1/vms/{id}?wait=60")).ok(200);
+    };
+    let get = |word: &str| client.get(&format!("/v1/vms/{word}"));
+    assert_eq!(get(&digit).ok(200).json()["item"]["id"], *named);
+    assert_eq!(get(&last[..12]).ok(200).json()["item"]["id"], *last);
+    get("m-0").problem(404, "not-found");
+    let listed: Value = client.get("/v1/vms?limit=1000").ok(200).json();
+    for item in listed["items"].as_array().expect("a list") {
+        client.delete(&format!("/v1/vms/{}?wait=60", item["id"].as_str().expect("an id"))).ok(200);
     }
     manager.end();
     world.assert_empty();

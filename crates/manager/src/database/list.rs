@@ -75,3 +75,10 @@ impl List {
         query.push(format!(" ORDER BY {table}.{column} {order}, {table}.id {order} LIMIT ")).push_bind(limit);
     }
 }
+
+/// The end of the ids that begin with a word: the word with a letter after the last digit. Of digits and lower-case letters all
+/// collations have the same order. No id begins with another word: the range is empty.
+pub(super) fn end_of_ids(word: &str) -> String {
+    let is_digits = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if is_digits { format!("{word}g") } else { word.to_owned() }
+}

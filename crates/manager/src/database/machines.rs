@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::list::{After, List, Sort};
+use super::list::{After, List, Sort, end_of_ids};
 use super::{Database, DatabaseError, QueryBuilder, Write, json, parse};
 
 /// The state that a machine is meant to be in.
@@ -59,15 +59,21 @@ impl Database {
         row.bind(id.to_owned()).fetch_optional(&self.pool).await?.map(|row| from_row(&row)).transpose()
     }
 
-    /// Reads the machines that a word names: by name, by id or by the start of the id; removed ones only by the id.
-    pub(crate) async fn machines_named(&self, word: &str) -> Result<Vec<MachineRow>, DatabaseError> {
-        // The ids that begin with the word are those between it and it with a letter after the last digit.
+    /// Reads machines that a word names: the one with this name first, then those whose ids begin with it, of which two are
+    /// enough to be ambiguous. Removed ones are named only by the id. `owner` is the only one whose machines count.
+    pub(crate) async fn machines_named(
+        &self,
+        word: &str,
+        owner: Option<&str>,
+    ) -> Result<Vec<MachineRow>, DatabaseError> {
         let rows = sqlx::query(
             "SELECT m.item, m.desired, m.spec FROM machines m \
-             WHERE (m.name = $1 AND m.ended_at IS NULL) OR (m.id >= $1 AND m.id < $2) ORDER BY m.id LIMIT 3",
+             WHERE ((m.name = $1 AND m.ended_at IS NULL) OR (m.id >= $1 AND m.id < $2)) AND ($3 = '' OR m.owner = $3) \
+             ORDER BY CASE WHEN m.name = $1 AND m.ended_at IS NULL THEN 0 ELSE 1 END, m.id LIMIT 3",
         )
         .bind(word.to_owned())
-        .bind(format!("{word}g"))
+        .bind(end_of_ids(word))
+        .bind(owner.unwrap_or_default().to_owned())
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(from_row).collect()

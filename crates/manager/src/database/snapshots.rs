@@ -4,7 +4,7 @@ use mimeo_manager_api::{Snapshot, SnapshotState};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use super::list::{After, List, Sort};
+use super::list::{After, List, Sort, end_of_ids};
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
 const LIST: List = List { table: "s", name: "tag", resource: "snapshot" };
@@ -30,13 +30,21 @@ pub(crate) struct SnapshotFilter {
 
 impl Database {
     /// Reads the snapshots that a word names: by tag, by id or by the start of the id.
-    pub(crate) async fn snapshots_named(&self, word: &str) -> Result<Vec<Snapshot>, DatabaseError> {
-        // The ids that begin with the word are those between it and it with a letter after the last digit.
+    pub(crate) async fn snapshots_named(
+        &self,
+        word: &str,
+        owner: Option<&str>,
+    ) -> Result<Vec<Snapshot>, DatabaseError> {
         let rows = sqlx::query(
-            "SELECT s.item FROM snapshots s WHERE (s.tag = $1 AND s.tag <> '') OR (s.id >= $1 AND s.id < $2) \
-             ORDER BY s.id LIMIT 3",
-        );
-        let rows = rows.bind(word.to_owned()).bind(format!("{word}g")).fetch_all(&self.pool).await?;
+            "SELECT s.item FROM snapshots s \
+             WHERE ((s.tag = $1 AND s.tag <> '') OR (s.id >= $1 AND s.id < $2)) AND ($3 = '' OR s.owner = $3) \
+             ORDER BY CASE WHEN s.tag = $1 THEN 0 ELSE 1 END, s.id LIMIT 3",
+        )
+        .bind(word.to_owned())
+        .bind(end_of_ids(word))
+        .bind(owner.unwrap_or_default().to_owned())
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(from_row).collect()
     }
 

@@ -65,7 +65,7 @@ async fn try_take(
 }
 
 async fn tag(app: &App, id: &SnapshotId) -> Result<Option<MachineName>, DatabaseError> {
-    let row = app.database().snapshots_named(id.as_str()).await?.pop();
+    let row = app.database().snapshots_named(id.as_str(), None).await?.pop();
     Ok(row.and_then(|row| row.tag).and_then(|tag| tag.parse().ok()))
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn create(
     check(&app, &found, &request)?;
     let (item, live) = begin(&app, &caller, &row, &found, request).await?;
     let id = item.id.clone();
-    let reload = async { Ok(app.database().snapshots_named(&id).await?.pop()) };
+    let reload = async { Ok(app.database().snapshots_named(&id, None).await?.pop()) };
     answer_with(item, &live, wait, 201, reload).await
 }
 

@@ -39,8 +39,7 @@ fn exists(app: &App, item: &Snapshot) -> bool {
 
 async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<Snapshot> {
     let missing = || ApiError::not_found("snapshot", word);
-    let mut found = app.database().snapshots_named(word).await?;
-    found.retain(|item| caller.sees(&item.owner));
+    let mut found = app.database().snapshots_named(word, caller.only_owner().as_deref()).await?;
     // A tag precedes the start of an id.
     if let Some(tagged) = found.iter().position(|item| item.tag.as_deref() == Some(word)) {
         return Ok(found.swap_remove(tagged));
@@ -48,6 +47,7 @@ async fn find_row(app: &App, caller: &Caller, word: &str) -> Result<Snapshot> {
     if word.len() < MIN_DIGITS {
         return Err(missing());
     }
+    found.retain(|item| item.id.starts_with(word));
     match found.len() {
         0 | 1 => found.pop().ok_or_else(missing),
         _ => {
