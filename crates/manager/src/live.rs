@@ -12,6 +12,6 @@ pub(crate) use keys_in_use::KeysInUse;
 pub(crate) use notices::{NOTICE, Notices};
 pub(crate) use operations::{LiveOperation, LiveOperations};
 pub(crate) use pools::{Pools, ServerStart};
-pub(crate) use rate_limits::RateLimits;
+pub(crate) use rate_limits::{RateLimits, UserSlot};
 pub(crate) use tokens_used::{PRECISION, TokensUsed};
 pub(crate) use turns::Turns;

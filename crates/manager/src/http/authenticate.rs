@@ -44,7 +44,14 @@ pub(crate) async fn authorize(
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
-    let rights = Rights::new(&app, &caller, changes);
+    let slot = match super::guard::is_exempt(&request) {
+        true => None,
+        false => match app.limits().take_user_slot(&caller.id) {
+            Ok(slot) => Some(slot),
+            Err(error) => return error.into_response(),
+        },
+    };
+    let rights = Rights::new(&app, &caller, changes, slot);
     let is_change = policy != Policy::Exec && !matches!(*request.method(), Method::GET | Method::HEAD);
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(rights.clone());

@@ -21,6 +21,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let begin = Instant::now();
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let is_exempt = is_exempt(&request);
     let permit = app.limits().take_request_slot();
     let response = match permit {
         _ if header_bytes(&request) > MAX_HEADER_BYTES => {
@@ -28,6 +29,7 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
             ApiError::new(431, "headers-too-large", detail).into_response()
         }
         Some(_permit) => catch_panic(next.run(request)).await,
+        None if is_exempt => catch_panic(next.run(request)).await,
         None => ApiError::new(503, "overloaded", "the manager answers too many requests at a time")
             .with_retry_after(1)
             .into_response(),
@@ -35,6 +37,12 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let route = route.as_deref().unwrap_or("unknown");
     app.metrics().request_answered(method, route, response.status().as_u16(), begin.elapsed());
     response
+}
+
+/// Whether the request is answered however many are: it asks how the manager is.
+pub(super) fn is_exempt(request: &Request) -> bool {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    matches!(route, Some("/health" | "/metrics"))
 }
 
 fn header_bytes(request: &Request) -> usize {

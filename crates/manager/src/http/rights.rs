@@ -1,6 +1,7 @@
 //! The rights of a request's sender, which may end while the request goes on: the token expires or is removed, or its user
 //! is disabled, removed or given another role.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -10,18 +11,21 @@ use tokio::sync::watch;
 
 use super::authenticate::{check_again, expired};
 use super::{ApiError, Caller, Result};
+use crate::live::UserSlot;
 use crate::{App, DATABASE_RETRY_DELAY};
 
 /// Time between two looks into the database, for what was changed there by others than this manager.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The rights of a request's sender.
+/// The rights of a request's sender. What goes on after the answer has begun holds them.
 #[derive(Clone)]
 pub(crate) struct Rights {
     app: App,
     caller: Caller,
     /// What was changed after the sender was authenticated is unseen.
     changes: watch::Receiver<()>,
+    /// The request is one of the user's until all is done. The exempt ones have none.
+    _slot: Option<Arc<UserSlot>>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Rights {
@@ -35,8 +39,13 @@ impl<S: Sync> FromRequestParts<S> for Rights {
 
 impl Rights {
     /// The rights of a caller; `changes` is from before the caller was authenticated.
-    pub(super) fn new(app: &App, caller: &Caller, changes: watch::Receiver<()>) -> Self {
-        Self { app: app.clone(), caller: caller.clone(), changes }
+    pub(super) fn new(
+        app: &App,
+        caller: &Caller,
+        changes: watch::Receiver<()>,
+        slot: Option<UserSlot>,
+    ) -> Self {
+        Self { app: app.clone(), caller: caller.clone(), changes, _slot: slot.map(Arc::new) }
     }
 
     /// Does `work` unless the rights end before; returns why they have ended.

@@ -1,4 +1,4 @@
-//! How many requests are answered: a token bucket for each user, and for each address that sends requests without a
+//! How many requests are answered at a time, of all users and of each, and how many in a second: a token bucket for each user, and for each address that sends requests without a
 //! valid token.
 
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ use crate::settings::Limits;
 
 /// Requests that are answered at a time.
 const MAX_REQUESTS: usize = 4096;
+/// Requests of one user at a time, with the streams and WebSockets that are open.
+const MAX_REQUESTS_OF_USER: usize = MAX_REQUESTS / 4;
 /// Seconds of requests that a user may send at once.
 const BURST_SECONDS: f64 = 2.0;
 /// Requests without a valid token, for each address and second.
@@ -51,6 +53,26 @@ pub(crate) struct RateLimits {
     user_rate: Option<Rate>,
     buckets: Mutex<HashMap<Sender, Bucket>>,
     slots: Arc<Semaphore>,
+    in_use: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// One of the requests of a user, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UserSlot {
+    user: String,
+    in_use: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for UserSlot {
+    fn drop(&mut self) {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = in_use.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                in_use.remove(&self.user);
+            }
+        }
+    }
 }
 
 impl RateLimits {
@@ -61,12 +83,28 @@ impl RateLimits {
             user_rate: (limits.requests_per_second > 0).then_some(rate),
             buckets: Mutex::default(),
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            in_use: Arc::default(),
         }
     }
 
     /// Takes one of the requests that are answered at a time.
     pub(crate) fn take_request_slot(&self) -> Option<OwnedSemaphorePermit> {
         self.slots.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes one of the requests that a user may have at a time.
+    pub(crate) fn take_user_slot(&self, user: &str) -> Result<UserSlot> {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = in_use.entry(user.to_owned()).or_default();
+        if *count >= MAX_REQUESTS_OF_USER {
+            let detail = format!(
+                "{count} requests and streams of your user are open: more are not answered at a time"
+            );
+            let error = ApiError::new(429, "too-many-open-requests", detail).with_retry_after(1);
+            return Err(error.with_hint("close streams that are not needed"));
+        }
+        *count += 1;
+        Ok(UserSlot { user: user.to_owned(), in_use: self.in_use.clone() })
     }
 
     /// Counts a request of a user.
@@ -150,6 +188,21 @@ mod tests {
         let much_later = begin + Duration::from_secs(1000);
         assert_eq!((bucket.take(rate, much_later), bucket.take(rate, much_later)), (Ok(()), Ok(())));
         assert!(bucket.take(rate, much_later).is_err());
+    }
+
+    #[test]
+    fn a_user_takes_a_part_of_the_requests() {
+        let limits = RateLimits::new(&Limits::default());
+        let take = |user: &str| limits.take_user_slot(user);
+        let mut slots: Vec<_> = (0..MAX_REQUESTS_OF_USER).map(|_| take("alice").expect("a slot")).collect();
+        let error = take("alice").expect_err("too many");
+        assert_eq!((error.problem().status, error.problem().code.as_str()), (429, "too-many-open-requests"));
+        assert_eq!(error.retry_after(), Some(1));
+        let of_bob = take("bob").expect("a slot of another user");
+        slots.pop();
+        slots.push(take("alice").expect("a slot again"));
+        drop((slots, of_bob));
+        assert!(limits.in_use.lock().expect("not poisoned").is_empty());
     }
 
     #[test]
