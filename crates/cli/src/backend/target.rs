@@ -113,8 +113,12 @@ fn select_from(
         },
     };
     let Some(context) = context else { return refuse_unused(args) };
-    let ca = args.tls_ca.clone().or_else(|| variable(CA_VARIABLE).map(PathBuf::from)).or(context.ca);
-    let token = args.token.clone().or_else(|| variable(TOKEN_VARIABLE)).or(context.token);
+    let (env_ca, env_token) = (variable(CA_VARIABLE).map(PathBuf::from), variable(TOKEN_VARIABLE));
+    // A context that an option names precedes the environment, which precedes any other one.
+    let is_option = args.context.is_some();
+    let ca = args.tls_ca.clone().or(if is_option { context.ca.or(env_ca) } else { env_ca.or(context.ca) });
+    let token = args.token.clone();
+    let token = token.or(if is_option { context.token.or(env_token) } else { env_token.or(context.token) });
     Ok(Some(Target { address: Address::parse(&context.host)?, token, ca }))
 }
 
@@ -160,6 +164,13 @@ mod tests {
         let none = TargetArgs::default;
         assert_eq!(selected(none(), &[]), "https://lab:1 Some(\"t\")");
         assert_eq!(selected(none(), &[("MIMEO_TOKEN", "u")]), "https://lab:1 Some(\"u\")");
+        assert_eq!(selected(context("lab"), &[("MIMEO_TOKEN", "u")]), "https://lab:1 Some(\"t\")");
+        assert_eq!(selected(context("box"), &[("MIMEO_TOKEN", "u")]), "unix:///run/m.sock Some(\"u\")");
+        assert_eq!(selected(host("http://a:1"), &[("MIMEO_TOKEN", "u")]), "http://a:1 Some(\"u\")");
+        let both = TargetArgs { token: Some("v".to_owned()), ..context("lab") };
+        assert_eq!(selected(both, &[("MIMEO_TOKEN", "u")]), "https://lab:1 Some(\"v\")");
+        let variables = [("MIMEO_CONTEXT", "lab"), ("MIMEO_TOKEN", "u")];
+        assert_eq!(selected(none(), &variables), "https://lab:1 Some(\"u\")");
         assert_eq!(selected(none(), &[("MIMEO_HOST", "http://a:1")]), "http://a:1 None");
         assert_eq!(selected(none(), &[("MIMEO_CONTEXT", "box")]), "unix:///run/m.sock None");
         assert_eq!(selected(none(), &[("MIMEO_CONTEXT", "local")]), "local");
