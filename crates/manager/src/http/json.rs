@@ -41,10 +41,18 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         let bytes = read(request.into_body(), MAX_BYTES).await?;
         // An absent body is an empty object, for requests of which every field is optional.
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(bytes).map(Self).map_err(|error| {
-            ApiError::new(400, "invalid-body", format!("cannot read the request's body: {error}"))
+        parse_object(bytes).map(Self).map_err(|reason| {
+            ApiError::new(400, "invalid-body", format!("cannot read the request's body: {reason}"))
         })
     }
+}
+
+/// Parses a document that must be an object: serde would also take a list for a struct, field by field.
+pub(super) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is not a JSON object".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn check_type(request: &Request) -> Result<(), ApiError> {
@@ -84,4 +92,25 @@ fn is_late(error: &axum::Error) -> bool {
 fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error)
         .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+}
+
+#[cfg(test)]
+mod tests {
+    use mimeo_manager_api::{ExecRequest, PatchUser};
+
+    use super::*;
+
+    #[test]
+    fn only_objects_are_read() {
+        assert!(parse_object::<PatchUser>(b" \n{}").is_ok());
+        for body in ["[]", " [null]", "[\"admin\", true]", "null", "1", "\"x\"", "", " "] {
+            assert_eq!(
+                parse_object::<PatchUser>(body.as_bytes()).expect_err(body),
+                "it is not a JSON object",
+                "{body}"
+            );
+        }
+        assert!(parse_object::<ExecRequest>(b"[[\"true\"]]").is_err());
+        assert!(parse_object::<PatchUser>(b"{} {}").is_err());
+    }
 }

@@ -205,8 +205,8 @@ impl WebSocket {
     pub(crate) async fn request<T: DeserializeOwned>(&mut self) -> Result<T> {
         let invalid = |detail: String| ApiError::new(400, "invalid-message", detail);
         match timeout(REQUEST_TIMEOUT, self.reader.next()).await {
-            Ok(Ok(Received::Text(text))) => serde_json::from_str(&text)
-                .map_err(|error| invalid(format!("cannot read the first message, the request: {error}"))),
+            Ok(Ok(Received::Text(text))) => super::json::parse_object(text.as_bytes())
+                .map_err(|reason| invalid(format!("cannot read the first message, the request: {reason}"))),
             Ok(Ok(Received::Binary(_))) => {
                 Err(invalid("the first message is not text: it must be the request as JSON".to_owned()))
             }
