@@ -101,8 +101,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
 }
 
 pub(super) fn unauthenticated() -> ApiError {
-    ApiError::new(401, "unauthenticated", "the request has no valid token")
-        .with_hint("send the header `Authorization: Bearer TOKEN`")
+    ApiError::new(401, "unauthenticated", "the request has no valid token").with_hint(
+        "send the header `Authorization: Bearer TOKEN`; with the command line: --token or MIMEO_TOKEN",
+    )
 }
 
 async fn authenticate(app: &App, secret: &str) -> Result<Caller> {

@@ -1,5 +1,5 @@
-//! How many requests are answered at a time, of all users and of each, and how many in a second: a token bucket for each user, and for each address that sends requests without a
-//! valid token.
+//! How many requests are answered at a time, of all users and of each, and how many in a second: a token bucket for each
+//! user, and for each address that sends requests without a valid token.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

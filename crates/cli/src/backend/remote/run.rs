@@ -92,7 +92,7 @@ fn refuse_host_files(remote: &RemoteBackend, request: &api::CreateMachine) -> Re
     let message = match needs_host_access(request) {
         None => return Ok(()),
         Some("image") => {
-            "cannot use an image of this host's files on a remote host: push it to a registry, and give its name there"
+            "cannot use an image of this host's files on a remote host: push it to a registry, and give its name there, or use the manager's Unix socket if it is on this host"
         }
         Some("volumes") => {
             "cannot mount a directory of this host on a remote host: use a named volume, and copy files with `mimeo cp`"

@@ -33,7 +33,8 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// `{"type":"started","pid":7,"tty":false}`, `{"type":"exit","code":0}` and `{"type":"error","problem":{…}}` of the
 /// manager, which closes the WebSocket then (1000, or 4000 plus the problem's status). A client that reads nothing for
 /// long sends pings: one that has sent nothing for 60 s is gone. If the client is gone, a process with a terminal gets
-/// SIGHUP, and another one continues; so it is when the rights of the client end (4401 or 4403). Signals and sizes overtake 1 MiB of input that the process has not read.
+/// SIGHUP, and another one continues; so it is when the rights of the client end (4401 or 4403). Signals and sizes overtake
+/// 1 MiB of input that the process has not read.
 #[utoipa::path(get, path = "/{id}/exec", tag = "machines", operation_id = "exec_stream",
     params(("id" = String, Path, description = "The machine: its name, its id or the start of its id")),
     responses((status = 101, description = "The WebSocket. Its subprotocol is `mimeo.v1`; the token may be in another one, `mimeo.token.TOKEN`.")))]
