@@ -61,6 +61,12 @@ pub(crate) fn sync_file(path: &Path, dir: &Path) -> Result<(), IoError> {
         .try_for_each(|path| File::open(path).and_then(|file| file.sync_all()).at("sync", path))
 }
 
+/// The bytes of the host's disk that files occupy.
+pub(crate) fn disk_usage(files: impl Iterator<Item = PathBuf>) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    files.filter_map(|file| fs::symlink_metadata(file).ok()).map(|file| file.blocks() * 512).sum()
+}
+
 /// Hard-links layers that never change again into another directory.
 pub(crate) fn link_layers(from: &Path, to: &Path, layers: u32) -> Result<(), IoError> {
     for name in (0..layers).map(layer_file_name) {

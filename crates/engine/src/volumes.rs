@@ -18,7 +18,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::Home;
 use crate::cause::chain;
-use crate::disk_layers::{LayerError, add_durable_layer, existing_layers, layer_file_name, sync_file};
+use crate::disk_layers::{
+    LayerError, add_durable_layer, disk_usage, existing_layers, layer_file_name, sync_file,
+};
 use crate::ignored::LogIgnored;
 use crate::io_error::{IoContext, IoError};
 pub(crate) use lock::{Access, VolumeLock};
@@ -125,6 +127,24 @@ pub enum VolumeError {
     Io(#[from] IoError),
 }
 
+impl VolumeRequest {
+    /// Decides the volume's name, size and time of creation. Nothing is created yet.
+    ///
+    /// # Errors
+    /// If its filesystem cannot have the requested size.
+    pub fn plan(self) -> Result<Volume, VolumeError> {
+        let name = self.name.unwrap_or_else(VolumeName::random);
+        // A layer of another size than the filesystem's would cut its last block.
+        let bytes = self.bytes.unwrap_or(DEFAULT_BYTES).next_multiple_of(BLOCK);
+        if !(MIN_BYTES..=MAX_BYTES).contains(&bytes) {
+            return Err(VolumeError::Size { bytes });
+        }
+        let mut volume = Volume::new(name, bytes);
+        (volume.labels, volume.options) = (self.labels, self.options);
+        Ok(volume)
+    }
+}
+
 impl Volumes {
     pub(crate) fn new(home: Home) -> Self {
         Self { home }
@@ -185,19 +205,18 @@ impl Volumes {
     /// # Errors
     /// If there is one of that name, or it cannot be written.
     pub fn create(&self, request: VolumeRequest) -> Result<Volume, VolumeError> {
-        let name = request.name.unwrap_or_else(VolumeName::random);
-        // A layer of another size than the filesystem's would cut its last block.
-        let bytes = request.bytes.unwrap_or(DEFAULT_BYTES).next_multiple_of(BLOCK);
-        if !(MIN_BYTES..=MAX_BYTES).contains(&bytes) {
-            return Err(VolumeError::Size { bytes });
-        }
+        self.create_planned(request.plan()?)
+    }
+
+    /// Creates a volume that was planned.
+    ///
+    /// # Errors
+    /// If there is one of that name, or it cannot be written.
+    pub fn create_planned(&self, volume: Volume) -> Result<Volume, VolumeError> {
         let _store_lock = self.lock()?;
-        if self.read(&name)?.is_some() {
-            return Err(VolumeError::Exists { name });
+        if self.read(&volume.name)?.is_some() {
+            return Err(VolumeError::Exists { name: volume.name });
         }
-        let (labels, options) = (request.labels, request.options);
-        let mut volume = Volume::new(name, bytes);
-        (volume.labels, volume.options) = (labels, options);
         self.create_locked(volume)
     }
 
@@ -291,9 +310,8 @@ impl Volumes {
     /// Returns the bytes of the host's disk that the volume occupies.
     #[must_use]
     pub fn disk_usage(&self, name: &VolumeName) -> u64 {
-        use std::os::unix::fs::MetadataExt as _;
         let files = fs::read_dir(self.dir(name)).into_iter().flatten().flatten();
-        files.filter_map(|file| file.metadata().ok()).map(|file| file.blocks() * 512).sum()
+        disk_usage(files.map(|file| file.path()))
     }
 
     /// Removes a volume, unless a machine uses it. The caller holds the lock of the store, and knows that no machine refers

@@ -70,7 +70,7 @@ impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
         if let DatabaseError::Quota(exceeded) = &error {
             return Self::new(403, "quota-exceeded", exceeded.to_string())
-                .with_hint("remove machines, or ask an administrator for a larger quota");
+                .with_hint("remove something else, or ask an administrator for a larger quota");
         }
         let detail = mimeo_engine::cause::chain(&error);
         tracing::error!(component = "database", "{detail}");

@@ -35,7 +35,7 @@ pub(crate) use query_builder::QueryBuilder;
 pub use schema::OpenError;
 pub(crate) use snapshots::{SnapshotFilter, place_of_snapshot};
 pub(crate) use tokens::TokenRow;
-pub(crate) use volumes::VolumeOwners;
+pub(crate) use volumes::{VolumeOwners, VolumeRow};
 pub(crate) use write::Write;
 
 use events::ChainEnd;
@@ -62,7 +62,7 @@ pub(crate) enum DatabaseError {
     /// A record with the same key exists.
     #[error("a record with the same key exists")]
     Duplicate,
-    /// A new machine would exceed its owner's quota.
+    /// A user's quota would be exceeded.
     #[error(transparent)]
     Quota(quotas::QuotaExceeded),
     /// A stored document cannot be parsed.

@@ -12,6 +12,7 @@ use crate::database::DatabaseError;
 use crate::observe;
 use crate::operations::{self, OperationRequest};
 use crate::precondition::IfMatch;
+use crate::volumes;
 
 /// Pause between two comparisons. Changes are observed as they happen; this is for what was missed.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -49,6 +50,7 @@ pub(crate) async fn all(app: &App) -> Result<(), DatabaseError> {
             );
         }
     }
+    volumes::refresh(app).await?;
     remove_again(app).await
 }
 

@@ -15,7 +15,7 @@ use crate::http::listen::{ListenError, Listener, Serving};
 use crate::http::router;
 use crate::http::tls::{Certificate, TlsError};
 use crate::settings::Settings;
-use crate::{expire, observe_machines, pools, reconcile, retention, routes, systemd, token_use};
+use crate::{expire, observe_machines, pools, reconcile, retention, routes, snapshots, systemd, token_use};
 
 /// Why a manager cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +161,7 @@ async fn listen(settings: &Settings) -> Result<Vec<Listener>, ServeError> {
 
 /// Takes up what an earlier manager has left, before the first request is answered.
 async fn recover(app: &App) -> Result<(), ServeError> {
+    snapshots::record_sizes(app).await?;
     Ok(reconcile::all(app).await?)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use mimeo_engine::SnapshotId;
 use mimeo_engine::cause::chain;
 use mimeo_engine::machine::Found;
 use mimeo_engine::snapshot::{Kind, Manifest, Snapshot as Saved};
@@ -52,6 +53,15 @@ pub(crate) fn requested(
     }
 }
 
+/// The bytes of the disk that a snapshot of this machine may need: of its memory, or of its disk if it does not run. What a
+/// running machine has written to its disk is known only afterwards.
+pub(crate) fn expected_bytes(machine: &Found) -> u64 {
+    match machine.record.phase().is_live() {
+        true => u64::from(machine.record.spec.memory_mib) << 20,
+        false => machine.record.spec.disk_bytes,
+    }
+}
+
 /// Writes what the snapshot's manifest says into its item.
 fn describe(item: &mut Snapshot, manifest: &Manifest) {
     item.kind = Some(kind(manifest));
@@ -80,7 +90,7 @@ pub(crate) async fn record_taken(app: &App, saved: &Saved) -> Result<Option<Snap
     let Some(mut item) = write.snapshot(saved.manifest.id.as_str()).await? else { return Ok(None) };
     if item.state == SnapshotState::Creating {
         describe(&mut item, &saved.manifest);
-        write.store_snapshot(&mut item).await?;
+        write.store_snapshot(&mut item, saved.disk_usage()).await?;
         record_event(&mut write, "snapshot.created", &item).await?;
     }
     write.commit().await?;
@@ -121,12 +131,24 @@ pub(crate) async fn refresh(app: &App) -> Result<(), DatabaseError> {
     let ids: HashSet<&str> = found.iter().map(|saved| saved.manifest.id.as_str()).collect();
     for saved in found.iter().filter(|saved| !recorded.contains_key(saved.manifest.id.as_str())) {
         if let Some(item) = adopted(saved) {
-            adopt(app, &item).await?;
+            adopt(app, &item, saved.disk_usage()).await?;
         }
     }
     let is_gone = |item: &&Snapshot| item.state == SnapshotState::Ready && !ids.contains(&*item.id);
     for item in recorded.values().filter(is_gone) {
         record_removed(app, item, crate::database::MANAGER).await?;
+    }
+    Ok(())
+}
+
+/// Records how many bytes of the disk snapshots occupy that an earlier version has recorded.
+pub(crate) async fn record_sizes(app: &App) -> Result<(), DatabaseError> {
+    for id in app.database().snapshots_of_unknown_size().await? {
+        let Ok(parsed) = SnapshotId::try_from(id.clone()) else { continue };
+        let Ok(saved) = app.engine().snapshots().read(&parsed) else { continue };
+        let mut write = app.database().write().await?;
+        write.set_snapshot_bytes(&id, saved.disk_usage()).await?;
+        write.commit().await?;
     }
     Ok(())
 }
@@ -150,12 +172,12 @@ async fn list(app: &App) -> Option<Vec<Saved>> {
     }
 }
 
-async fn adopt(app: &App, item: &Snapshot) -> Result<(), DatabaseError> {
+async fn adopt(app: &App, item: &Snapshot, bytes: u64) -> Result<(), DatabaseError> {
     let mut write = app.database().write().await?;
     if write.snapshot(&item.id).await?.is_some() {
         return Ok(());
     }
-    match write.add_snapshot(item).await {
+    match write.add_snapshot(item, bytes).await {
         // A snapshot that is being taken has claimed the tag, and will fail.
         Err(DatabaseError::Duplicate) => return Ok(()),
         added => added?,

@@ -10,6 +10,7 @@ use super::draft::DRAFT_PREFIX;
 use super::{Kind, LoadError, Manifest, StoreError};
 use crate::Home;
 use crate::cause::chain;
+use crate::disk_layers;
 use crate::id::SnapshotId;
 use crate::ignored::LogIgnored;
 use crate::io_error::{IoContext, IoError};
@@ -57,6 +58,14 @@ pub enum FindSnapshotError {
     /// The snapshots cannot be listed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Snapshot {
+    /// Returns the bytes of the host's disk that the snapshot's files occupy.
+    #[must_use]
+    pub fn disk_usage(&self) -> u64 {
+        disk_layers::disk_usage(self.manifest.files.iter().map(|file| self.dir.join(&file.name)))
+    }
 }
 
 impl Snapshots {

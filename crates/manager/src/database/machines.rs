@@ -8,6 +8,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::list::{After, List, Sort, end_of_ids};
+use super::quotas::usage_of_machine;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, parse};
 
 /// The state that a machine is meant to be in.
@@ -202,7 +203,7 @@ impl Write<'_> {
     /// [`DatabaseError::Duplicate`] if its name is taken, [`DatabaseError::Quota`] if its owner's quota is exceeded.
     pub(crate) async fn add_machine(&mut self, row: &MachineRow) -> Result<(), DatabaseError> {
         let item = &row.item;
-        self.check_quota(item).await?;
+        self.check_quota(&item.owner, &usage_of_machine(item)).await?;
         sqlx::query(
             "INSERT INTO machines (id, owner, name, state, desired, version, cpus, memory_mib, disk_bytes, created_at, \
              expires_at, ended_at, spec, item) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",

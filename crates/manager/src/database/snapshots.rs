@@ -1,10 +1,11 @@
 //! Snapshots: their owners, their labels, and the item that the API shows.
 
-use mimeo_manager_api::{Snapshot, SnapshotState};
+use mimeo_manager_api::{Snapshot, SnapshotState, Usage};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::list::{After, List, Sort, end_of_ids};
+use super::quotas::usage_of_clones;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
 const LIST: List = List { table: "s", name: "tag", resource: "snapshot" };
@@ -59,6 +60,12 @@ impl Database {
         rows.iter().map(from_row).collect()
     }
 
+    /// Lists the ids of the snapshots whose bytes on the disk are unknown: an earlier version has recorded them.
+    pub(crate) async fn snapshots_of_unknown_size(&self) -> Result<Vec<String>, DatabaseError> {
+        let rows = sqlx::query("SELECT id FROM snapshots WHERE bytes IS NULL").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// Lists the pools that are to be kept: the snapshot's id, and how many clones are to be ready; 0 if it is to be ended.
     pub(crate) async fn pools(&self) -> Result<Vec<(String, u32)>, DatabaseError> {
         let rows = sqlx::query("SELECT snapshot, size FROM pools ORDER BY snapshot");
@@ -110,13 +117,16 @@ impl Write<'_> {
         query.fetch_optional(self.connection()).await?.map(|row| from_row(&row)).transpose()
     }
 
-    /// Adds a snapshot.
+    /// Adds a snapshot that occupies so many bytes of the disk.
     ///
     /// # Errors
-    /// [`DatabaseError::Duplicate`] if its tag is taken.
-    pub(crate) async fn add_snapshot(&mut self, item: &Snapshot) -> Result<(), DatabaseError> {
+    /// [`DatabaseError::Duplicate`] if its tag is taken, [`DatabaseError::Quota`] if its owner's quota is exceeded.
+    pub(crate) async fn add_snapshot(&mut self, item: &Snapshot, bytes: u64) -> Result<(), DatabaseError> {
+        let needed = Usage { snapshots: 1, snapshot_bytes: bytes, ..Usage::default() };
+        self.check_quota(&item.owner, &needed).await?;
         sqlx::query(
-            "INSERT INTO snapshots (id, owner, tag, machine, state, created_at, item) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO snapshots (id, owner, tag, machine, state, created_at, item, bytes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(item.id.clone())
         .bind(item.owner.clone())
@@ -125,6 +135,7 @@ impl Write<'_> {
         .bind(name_of(&item.state))
         .bind(item.created_at.as_microsecond())
         .bind(json(item))
+        .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
         .execute(self.connection())
         .await?;
         for (key, value) in &item.labels {
@@ -138,13 +149,24 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Stores a snapshot that has been taken, as the next version.
-    pub(crate) async fn store_snapshot(&mut self, item: &mut Snapshot) -> Result<(), DatabaseError> {
+    /// Stores a snapshot that has been taken, as the next version, and the bytes of the disk that it occupies.
+    pub(crate) async fn store_snapshot(
+        &mut self,
+        item: &mut Snapshot,
+        bytes: u64,
+    ) -> Result<(), DatabaseError> {
         (item.version, item.state) = (item.version + 1, SnapshotState::Ready);
         let update = sqlx::query("UPDATE snapshots SET state = $2, created_at = $3, item = $4 WHERE id = $1");
         let update = update.bind(item.id.clone()).bind(name_of(&item.state));
         let update = update.bind(item.created_at.as_microsecond()).bind(json(item));
         update.execute(self.connection()).await?;
+        self.set_snapshot_bytes(&item.id, bytes).await
+    }
+
+    /// Stores the bytes of the disk that a snapshot occupies.
+    pub(crate) async fn set_snapshot_bytes(&mut self, id: &str, bytes: u64) -> Result<(), DatabaseError> {
+        let update = sqlx::query("UPDATE snapshots SET bytes = $2 WHERE id = $1").bind(id.to_owned());
+        update.bind(i64::try_from(bytes).unwrap_or(i64::MAX)).execute(self.connection()).await?;
         Ok(())
     }
 
@@ -176,15 +198,26 @@ impl Write<'_> {
     }
 
     /// Records the size of a snapshot's pool; 0 if it is to be ended.
-    pub(crate) async fn set_pool(&mut self, snapshot: &str, size: u32) -> Result<(), DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError::Quota`] if the quota of the snapshot's owner is exceeded.
+    pub(crate) async fn set_pool(&mut self, snapshot: &Snapshot, size: u32) -> Result<(), DatabaseError> {
+        let more = size.saturating_sub(self.pool_size(&snapshot.id).await?);
+        self.check_quota(&snapshot.owner, &usage_of_clones(snapshot, more)).await?;
         sqlx::query(
             "INSERT INTO pools (snapshot, size) VALUES ($1, $2) ON CONFLICT (snapshot) DO UPDATE SET size = excluded.size",
         )
-        .bind(snapshot.to_owned())
+        .bind(snapshot.id.clone())
         .bind(i64::from(size))
         .execute(self.connection())
         .await?;
         Ok(())
+    }
+
+    async fn pool_size(&mut self, snapshot: &str) -> Result<u32, DatabaseError> {
+        let query = sqlx::query("SELECT size FROM pools WHERE snapshot = $1").bind(snapshot.to_owned());
+        let row = query.fetch_optional(self.connection()).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.map_or(0, size))
     }
 
     /// Forgets a pool that has ended.

@@ -1,4 +1,4 @@
-//! Whose turn it is to change a machine: one operation at a time, in the order in which they came.
+//! Whose turn it is to change a machine, or to create or remove a volume: one operation at a time, in the order in which they came.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -5,12 +5,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mimeo_engine::act;
 use mimeo_engine::volumes::{Volume, VolumeRequest};
-use mimeo_manager_api::{CreateVolume, Item, Items, NamedVolume, ResourceKind};
-use serde_json::json;
+use mimeo_manager_api::{CreateVolume, Item, Items, NamedVolume};
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::database::{After, EventDraft, resource};
+use crate::database::{After, VolumeRow};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Policy, Result, Routes, page};
 use crate::problems;
@@ -73,8 +72,7 @@ async fn create(
         name.map_err(|error| ApiError::new(422, "invalid-field", format!("cannot use name: {error}")))?;
     let (labels, options) = (request.labels, Default::default());
     let request = VolumeRequest { name, labels, options, bytes: request.size_bytes };
-    let volume = volumes::create(&app, &caller.name, request).await?;
-    record(&app, &caller, "volume.created", volume.name.as_str(), &caller.name).await?;
+    let volume = volumes::create(&app, &caller, request).await?;
     let item = volumes::items(&app, vec![volume]).await?.remove(0);
     let location = format!("/v1/volumes/{}", item.name);
     let mut response = Json(Item { item }).into_response();
@@ -114,20 +112,17 @@ async fn delete(
     query: Query,
 ) -> Result<Json<Item<NamedVolume>>> {
     query.finish()?;
+    let _turn = volumes::take_turn(&app, &name).await;
     let volume = volumes::find(&app, &caller, &name).await?;
     let item = volumes::items(&app, vec![volume.clone()]).await?.remove(0);
     let removed = act::remove_volume(app.engine(), &volume.name, false, None).await;
     removed.map_err(|error| problems::act_problem(&error))?;
-    let mut write = app.database().write().await?;
-    write.remove_volume(&item.name).await?;
-    write.commit().await?;
-    record(&app, &caller, "volume.removed", &item.name, &item.owner).await?;
+    let row = VolumeRow {
+        name: item.name.clone(),
+        owner: item.owner.clone(),
+        created_at: volume.created.as_microsecond(),
+        bytes: Some(volume.bytes),
+    };
+    volumes::record_removed(&app, &row, &caller.name).await?;
     Ok(Json(Item { item }))
-}
-
-async fn record(app: &App, caller: &Caller, kind: &str, name: &str, owner: &str) -> Result<()> {
-    let mut write = app.database().write().await?;
-    let resource = resource(ResourceKind::Volume, name);
-    write.event(EventDraft { kind, actor: &caller.name, owner, resource, data: json!({}) }).await?;
-    Ok(write.commit().await?)
 }

@@ -93,7 +93,7 @@ async fn begin(
     let mut changed = before.clone();
     changed.item.operation = Some(operation.id().to_owned());
     write.store_machine(&mut changed, &before).await?;
-    write.add_snapshot(&item).await.map_err(|error| match error {
+    write.add_snapshot(&item, snapshots::expected_bytes(found)).await.map_err(|error| match error {
         DatabaseError::Duplicate => tag_taken(&item),
         other => other.into(),
     })?;

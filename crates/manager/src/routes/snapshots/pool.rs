@@ -113,7 +113,7 @@ async fn size_of(app: &App, item: &Snapshot) -> Result<u32> {
 /// Records the size, and has the pool made so; 0 to end it.
 async fn set(app: &App, caller: &Caller, item: &Snapshot, size: u32) -> Result<()> {
     let mut write = app.database().write().await?;
-    write.set_pool(&item.id, size).await?;
+    write.set_pool(item, size).await?;
     let resource = resource(ResourceKind::Snapshot, &*item.id);
     let (kind, data) = ("snapshot.pool_requested", json!({ "size": size }));
     write.event(EventDraft { kind, actor: &caller.name, owner: &item.owner, resource, data }).await?;
