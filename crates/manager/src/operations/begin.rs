@@ -28,7 +28,7 @@ pub(crate) async fn begin_create(
     start: bool,
     secrets: Secrets,
 ) -> Result<Begun> {
-    let operation = NewOperation::on_machine(OperationRequest::Create { start }, &row.item, actor);
+    let operation = NewOperation::on_machine(OperationRequest::create(start, &secrets), &row.item, actor);
     row.item.operation = Some(operation.id().to_owned());
     let mut write = app.database().write().await?;
     write.add_machine(&row).await.map_err(|error| match error {

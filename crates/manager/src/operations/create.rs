@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use mimeo_engine::act::{self, RunRequest, SpawnError, Starting};
 use mimeo_engine::launch_request::{MachineInfo, StartFailureKind};
-use mimeo_engine::{MachineId, Record, StartProgress};
-use mimeo_manager_api::Progress;
+use mimeo_engine::machine::PullPolicy;
+use mimeo_engine::{MachineId, MachineSpec, Record, StartProgress};
+use mimeo_manager_api::{Failure, Problem, Progress};
 
-use super::clone;
 use super::finish::Outcome;
+use super::{clone, pull};
 use crate::App;
 use crate::convert;
 use crate::live::LiveOperation;
@@ -27,6 +28,7 @@ pub(super) async fn create(
     live: &LiveOperation,
     machine: &str,
     start: bool,
+    has_login: bool,
     secrets: Secrets,
 ) -> Outcome {
     let row = match app.database().machine(machine).await {
@@ -51,11 +53,37 @@ pub(super) async fn create(
             Err(error) => return Outcome::failed(problems::invalid_field(&error)),
         };
         let registry_login = secrets.registry_login.clone();
+        if has_login && registry_login.is_none() && is_pulled(app, &spec) {
+            return failed(pull::login_lost());
+        }
         let request = RunRequest { spec, id: Some(id.clone()), registry_login };
         match attempt(app, live, machine, request, start).await {
             Attempt::Done(outcome) => return outcome,
             Attempt::IdTaken => tokio::time::sleep(CLAIM_RETRY_DELAY).await,
         }
+    }
+}
+
+/// A creation that did not come to the start: the machine's item shows why, too.
+fn failed(problem: Problem) -> Outcome {
+    let failure = Failure {
+        stage: None,
+        code: problem.code.clone(),
+        message: problem.detail.clone(),
+        console: Vec::new(),
+    };
+    Outcome::Failed(Box::new(problem), Some(Box::new(failure)))
+}
+
+/// Whether a start of this machine pulls its image.
+fn is_pulled(app: &App, spec: &MachineSpec) -> bool {
+    let is_stored = || {
+        app.engine().images().is_ok_and(|store| store.find(&spec.image).is_ok_and(|found| found.is_some()))
+    };
+    match spec.pull {
+        PullPolicy::Never => false,
+        PullPolicy::Missing | PullPolicy::Newer => !is_stored(),
+        PullPolicy::Always => true,
     }
 }
 

@@ -145,7 +145,8 @@ fn options(request: &PullImage, login: Option<RegistryLogin>) -> PullOptions {
     PullOptions { registry, ..PullOptions::default() }
 }
 
-fn login_lost() -> Problem {
+/// An earlier manager has begun the pull, with a login.
+pub(super) fn login_lost() -> Problem {
     Problem::new(409, "login-lost", "cannot pull the image: the manager was restarted, and stores no logins")
         .with_hint("repeat the request")
 }

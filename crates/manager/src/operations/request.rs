@@ -5,6 +5,8 @@ use mimeo_manager_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::secrets::Secrets;
+
 /// What an operation does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -13,6 +15,9 @@ pub(crate) enum OperationRequest {
     Create {
         /// Start it, too.
         start: bool,
+        /// The request contains a login at the image's registry, which is not stored.
+        #[serde(default)]
+        has_login: bool,
     },
     /// Starts the machine.
     Start,
@@ -79,6 +84,11 @@ pub(crate) enum OperationRequest {
 }
 
 impl OperationRequest {
+    /// Creates the machine from its stored request, with these secrets.
+    pub(crate) fn create(start: bool, secrets: &Secrets) -> Self {
+        Self::Create { start, has_login: secrets.registry_login.is_some() }
+    }
+
     /// The kind that the API shows.
     pub(crate) fn kind(&self) -> OperationKind {
         match self {

@@ -56,7 +56,9 @@ async fn carry_out(
         return Outcome::Cancelled;
     }
     match request {
-        OperationRequest::Create { start } => create::create(app, live, id, start, secrets).await,
+        OperationRequest::Create { start, has_login } => {
+            create::create(app, live, id, start, has_login, secrets).await
+        }
         OperationRequest::Start => lifecycle::start(app, live, id).await,
         OperationRequest::Stop { timeout } => lifecycle::stop(app, live, id, timeout).await,
         OperationRequest::Restart { timeout } => lifecycle::restart(app, live, id, timeout).await,
