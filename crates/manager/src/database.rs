@@ -8,6 +8,7 @@ mod events;
 mod guest_addresses;
 mod idempotency;
 mod list;
+mod lock;
 mod machines;
 mod operations;
 mod query_builder;
@@ -20,6 +21,7 @@ mod volumes;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::AnyPool;
 use tokio::sync::{Mutex, watch};
@@ -39,8 +41,11 @@ pub(crate) use volumes::{VolumeOwners, VolumeRow};
 pub(crate) use write::Write;
 
 use events::ChainEnd;
+use lock::DatabaseLock;
 use schema::BeginStatements;
 
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The codes of a full disk: `SQLITE_FULL`, and PostgreSQL's `disk_full`.
 const DISK_FULL: [&str; 2] = ["13", "53100"];
 
@@ -54,6 +59,7 @@ pub(crate) struct Database {
     last_event: watch::Sender<i64>,
     /// Notified when tokens or users were changed.
     rights: watch::Sender<()>,
+    lock: Arc<DatabaseLock>,
 }
 
 /// Why the database cannot be used.
@@ -129,6 +135,11 @@ impl Database {
         let chain_end = self.chain_end.lock().await;
         let transaction = self.pool.begin_with(statement).await?;
         Write::begin(transaction, chain_end, &self.last_event, &self.rights).await
+    }
+
+    /// Waits until another manager has taken the database over, while this one could not reach it.
+    pub(crate) async fn taken_over(&self) {
+        self.lock.taken_over().await;
     }
 
     /// Closes all connections.

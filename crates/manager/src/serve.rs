@@ -114,7 +114,10 @@ pub async fn serve(
             end: app.end().clone(),
         }));
     }
-    signals.wait_for_end(certificate.as_ref()).await;
+    let is_taken_over = tokio::select! {
+        () = signals.wait_for_end(certificate.as_ref()) => false,
+        () = app.database().taken_over() => true,
+    };
     systemd::notify("STOPPING=1");
     tracing::info!(component = "manager", "ending; the machines run on");
     app.end().cancel();
@@ -124,7 +127,7 @@ pub async fn serve(
         () = signals.wait_for_end(None) => tracing::warn!(component = "manager", "ending at once, on a second signal"),
     }
     app.database().close().await;
-    Ok(())
+    if is_taken_over { Err(OpenError::Taken { address: settings.database }.into()) } else { Ok(()) }
 }
 
 /// Each machine takes a descriptor, and each client.

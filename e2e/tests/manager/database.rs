@@ -85,6 +85,69 @@ fn machines_run_on_while_the_database_is_away() {
     world.assert_empty();
 }
 
+/// Asserts that no other home's manager uses the database.
+fn assert_refused(world: &World, address: &str, shown: &str) {
+    world
+        .mimeo(["manager", "--listen", "127.0.0.1:0", "--database", address])
+        .code(125)
+        .stderr_contains(&format!("another manager uses the database {shown}"));
+}
+
+#[test]
+fn a_file_has_one_manager() {
+    let (world, other) = (World::bare(User::Root), World::bare(User::Root));
+    let address = format!("sqlite:{}", world.files().join("shared.db").display());
+    let manager = Manager::start(&world, &["--database", &address]);
+    let token = manager.admin().token().to_owned();
+    assert_refused(&other, &address, &address);
+    // The refused one has disturbed no lock of SQLite's.
+    manager.client(&token).post("/v1/users", &json!({ "name": "alice", "role": "user" })).ok(201);
+    manager.kill();
+    let manager = Manager::start(&other, &["--database", &address]);
+    manager.client(&token).get("/v1/users/alice").ok(200);
+    manager.end();
+}
+
+#[test]
+fn a_server_has_one_manager_also_after_it_was_away() {
+    let (world, other) = (World::bare(User::Root), World::bare(User::Root));
+    let mut server = Postgres::start();
+    let url = server.url();
+    let shown = format!("postgres://{}", url.rsplit('@').next().expect("a host"));
+    let manager = Manager::start(&world, &["--database", &url]);
+    let client = manager.admin();
+    assert_refused(&other, &url, &shown);
+    // The lock is lost with its session, and taken again.
+    server.stop();
+    until("the manager has noticed", || (client.get("/health").status == 503).then_some(()));
+    server.start_again();
+    until("the manager works again", || (client.get("/health").status == 200).then_some(()));
+    let locks = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+    until("it has locked the database", || (server.sql(locks) == "1").then_some(()));
+    assert_refused(&other, &url, &shown);
+    let token = client.token().to_owned();
+    manager.kill();
+    let manager = Manager::start(&other, &["--database", &url]);
+    manager.client(&token).get("/v1/vms").ok(200);
+    manager.end();
+}
+
+#[test]
+fn a_manager_whose_database_was_taken_over_ends() {
+    let world = World::bare(User::Root);
+    let server = Postgres::start();
+    let manager = Manager::start(&world, &["--database", &server.url()]);
+    let pid = manager.pid();
+    // Another session takes the lock as soon as it is free.
+    let taking = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'; \
+                  SELECT pg_advisory_lock(469920212335); SELECT pg_sleep(20)";
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(server.sql(taking)));
+        until("the manager has ended", || (!e2e::is_alive(pid)).then_some(()));
+    });
+    drop(manager);
+}
+
 #[test]
 fn addresses_that_cannot_be_used_are_refused() {
     let world = World::bare(User::Ordinary);

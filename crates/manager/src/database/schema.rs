@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::Connection;
 use sqlx::any::AnyPoolOptions;
@@ -10,14 +9,13 @@ use sqlx::migrate::{MigrateError, Migrator};
 use tokio::sync::{Mutex, watch};
 
 use super::events::ChainEnd;
-use super::{Address, Database, DatabaseError};
+use super::lock::DatabaseLock;
+use super::{ACQUIRE_TIMEOUT, Address, Database, DatabaseError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Connections that are open at most: one writes, the others read.
 const MAX_CONNECTIONS: u32 = 8;
-/// How long a request waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Settings of each SQLite connection. Write transactions choose `synchronous`.
 const SQLITE_SETTINGS: [&str; 3] =
@@ -34,6 +32,12 @@ pub enum OpenError {
         /// The error of the operating system.
         #[source]
         source: std::io::Error,
+    },
+    /// Another manager uses it.
+    #[error("another manager uses the database {address}: stop that one, or give --database another address")]
+    Taken {
+        /// Its address, without a password.
+        address: Address,
     },
     /// It cannot be reached.
     #[error("cannot open the database {address}")]
@@ -73,6 +77,7 @@ impl Database {
     /// Opens the database and brings its schema up to date.
     pub(crate) async fn open(address: &Address) -> Result<Self, OpenError> {
         create_file(address)?;
+        let lock = DatabaseLock::take(address).await?;
         sqlx::any::install_default_drivers();
         let connect_error = |source| OpenError::Connect { address: address.clone(), source };
         let pool = options(address).connect(&address.url()).await.map_err(connect_error)?;
@@ -88,6 +93,7 @@ impl Database {
             chain_end: Arc::new(Mutex::new(Some(chain_end))),
             last_event,
             rights: watch::channel(()).0,
+            lock: Arc::new(lock),
         })
     }
 }
