@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use e2e::{Manager, Outcome, User, World, as_root_and_user, signal, until};
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// The command line on a manager's host.
 struct Remote<'a> {
@@ -97,6 +98,11 @@ as_root_and_user!(remote_machines_are_shown_as_local_ones, |world| {
     remote.mimeo(&["exec", "web", "nosuch"]).code(127);
     remote.mimeo(&["exec", "nosuch", "true"]).code(125).stderr_contains("no such container");
     remote.mimeo(&["start", "-a", "made"]).code(3).printed("from made\n");
+    let events = manager.admin().get("/v1/events?limit=1000").ok(200).json()["items"].clone();
+    let is_start =
+        |event: &Value| event["kind"] == "machine.start_requested" && event["data"]["name"] == "made";
+    let starts: Vec<_> = events.as_array().expect("a list").iter().filter(|event| is_start(event)).collect();
+    assert!(starts.len() == 1 && starts[0]["actor"] != "manager", "{starts:?}");
     remote.mimeo(&["logs", "made"]).ok().printed("from made\n");
     remote.mimeo(&["logs", "-f", "--tail", "1", "made"]).ok().printed("from made\n");
     remote.mimeo(&["wait", "made"]).ok().printed("3\n");

@@ -43,6 +43,7 @@ as_root_and_user!(figures_come_from_the_guest_or_from_the_vmm, |world| {
     client.post("/v1/vms/m/resume?wait=60", &json!({})).ok(200);
     client.post("/v1/vms/m/kill", &json!({ "signal": "NONE" })).problem(422, "invalid-field");
     client.post("/v1/vms/m/kill", &json!({ "signal": "KILL" })).ok(200);
+    assert_eq!(requested(&client, "machine.kill_requested"), [json!({ "signal": 9 })]);
     let exited = item(&client, "/v1/vms/m/wait?state=exited");
     assert_eq!(exited["exit"]["code"], 137);
     for path in ["metrics", "top", "guest-ip"] {
@@ -103,6 +104,14 @@ fn fetch(port: &Value) -> Option<String> {
     text.contains("hello").then_some(text)
 }
 
+/// What the administrator's requests of this kind contain, by their events.
+fn requested(client: &Client, kind: &str) -> Vec<Value> {
+    let events = client.get("/v1/events?limit=1000").ok(200).json()["items"].clone();
+    let events = events.as_array().expect("a list").iter();
+    let by_admin = events.filter(|event| event["kind"] == kind && event["actor"] == "admin");
+    by_admin.map(|event| event["data"].clone()).collect()
+}
+
 as_root_and_user!(ports_are_published_and_withdrawn_while_a_machine_runs, |world| {
     let manager = Manager::start(world, &[]);
     let client = manager.admin();
@@ -141,6 +150,13 @@ as_root_and_user!(ports_are_published_and_withdrawn_while_a_machine_runs, |world
     remove(&format!("host_ip=127.0.0.1&host_port={port}")).ok(204);
     assert_eq!(client.get(path).ok(200).json()["items"], json!([]));
     assert_eq!(fetch(&port), None);
+    let published = requested(&client, "machine.publish_requested");
+    let first = json!({ "host_ip": "127.0.0.1", "host_port": null, "container_port": 80, "protocol": "tcp" });
+    assert_eq!(published.first(), Some(&first), "{published:?}");
+    let withdrawn = requested(&client, "machine.unpublish_requested");
+    let last =
+        json!({ "host_ip": "127.0.0.1", "host_port": port, "container_port": null, "protocol": "tcp" });
+    assert_eq!(withdrawn, [last]);
     client.post("/v1/vms/m/stop?wait=60&timeout=0", &json!({})).ok(200);
     client.post(path, &json!({ "container_port": 80 })).problem(409, "machine-not-running");
 });

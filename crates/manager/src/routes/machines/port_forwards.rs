@@ -6,10 +6,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mimeo_engine::act;
-use mimeo_manager_api::{Item, Items, Port, Protocol, PublishedPort};
+use mimeo_manager_api::{Item, Items, Port, Protocol, PublishedPort, ResourceKind};
 use mimeo_net::PortMapping;
+use serde_json::json;
 
 use crate::App;
+use crate::audit::audit;
+use crate::database::{MachineRow, resource};
 use crate::find_machine::{find, in_engine};
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
@@ -49,6 +52,7 @@ pub(super) async fn add(
     let mapping = mapping(&request)?;
     let row = find(&app, &caller, &word).await?;
     let found = in_engine(&app, &row)?;
+    record(&app, &caller, &row, "machine.publish_requested", &mapping).await?;
     let published = act::publish(app.engine(), &found, mapping).await;
     let published = published.map_err(|error| problems::act_problem(&error))?;
     observe::refresh(&app, &found.record.id).await?;
@@ -109,10 +113,28 @@ pub(super) async fn remove(
         );
         return Err(ApiError::new(404, "port-not-published", detail));
     }
+    record(&app, &caller, &row, "machine.unpublish_requested", &mapping).await?;
     let withdrawn = act::unpublish(app.engine(), &found, mapping).await;
     withdrawn.map_err(|error| problems::act_problem(&error))?;
     observe::refresh(&app, &found.record.id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Records what was asked for.
+async fn record(
+    app: &App,
+    caller: &Caller,
+    row: &MachineRow,
+    kind: &str,
+    mapping: &PortMapping,
+) -> Result<()> {
+    let PortMapping { host_ip, host_port, guest_port, protocol } = mapping;
+    let container_port = Some(guest_port).filter(|port| **port != 0);
+    let data = json!({
+        "host_ip": host_ip, "host_port": host_port, "container_port": container_port, "protocol": protocol.to_string(),
+    });
+    let machine = resource(ResourceKind::Machine, &*row.item.id);
+    Ok(audit(app, caller, kind, &row.item.owner, machine, data).await?)
 }
 
 fn take_mapping(query: &mut Query) -> Result<PortMapping> {

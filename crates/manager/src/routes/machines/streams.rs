@@ -8,16 +8,20 @@ use mimeo_agent_protocol::message::{Input, Reply, Request, TerminalSize};
 use mimeo_engine::launch_request::AttachingClient;
 use mimeo_engine::machine::Found;
 use mimeo_engine::{ControlClient, act};
-use mimeo_manager_api::ExecRequest;
 use mimeo_manager_api::stream::{AttachRequest, ServerMessage};
+use mimeo_manager_api::{ExecRequest, ResourceKind};
+use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::App;
+use crate::audit::audit;
+use crate::database::{MachineRow, resource};
 use crate::find_machine::{find, in_engine};
 use crate::guest;
 use crate::http::query::Query;
 use crate::http::web_socket::{Gone, Upgrade, WebSocket};
 use crate::http::{ApiError, Caller, Policy, Result, Rights};
+use crate::operations::{self, OperationRequest};
 use crate::problems;
 use crate::process_session::{self, SessionEnd, SessionOptions};
 use crate::run_command;
@@ -117,15 +121,21 @@ pub(super) async fn attach(
     let found = in_engine(&app, &row)?;
     let session_app = app.clone();
     upgrade.serve(&app, async move |mut socket| {
-        match rights.during(attach_session(&session_app, &caller, found, &mut socket)).await {
+        match rights.during(attach_session(&session_app, &caller, &row, found, &mut socket)).await {
             Ok(end) => process_session::finish(socket, end).await,
             Err(why) => socket.refuse(&why).await,
         }
     })
 }
 
-async fn attach_session(app: &App, caller: &Caller, found: Found, socket: &mut WebSocket) -> SessionEnd {
-    match begin_attach(app, caller, found, socket).await {
+async fn attach_session(
+    app: &App,
+    caller: &Caller,
+    row: &MachineRow,
+    found: Found,
+    socket: &mut WebSocket,
+) -> SessionEnd {
+    match begin_attach(app, caller, row, found, socket).await {
         Ok(end) => end,
         Err(error) => SessionEnd::Failed(Box::new(error.problem().clone())),
     }
@@ -134,6 +144,7 @@ async fn attach_session(app: &App, caller: &Caller, found: Found, socket: &mut W
 async fn begin_attach(
     app: &App,
     caller: &Caller,
+    row: &MachineRow,
     mut found: Found,
     socket: &mut WebSocket,
 ) -> Result<SessionEnd> {
@@ -141,7 +152,7 @@ async fn begin_attach(
     let size = terminal_size(request)?;
     if request.start {
         Policy::Write.check(caller)?;
-        found = start_for_client(app, found, size).await?;
+        found = start_for_client(app, caller, row, found, size).await?;
     }
     let client = guest::connect(app, &found).await?;
     let spec = &found.record.spec;
@@ -176,10 +187,23 @@ async fn begin_attach(
     })
 }
 
-/// Starts a machine whose output waits for a client that attaches next.
-async fn start_for_client(app: &App, found: Found, size: Option<TerminalSize>) -> Result<Found> {
-    // No operation begins meanwhile.
+/// Starts a machine whose output waits for a client that attaches next. It is no operation, which the next manager would take up:
+/// if this one ends, its client is gone.
+async fn start_for_client(
+    app: &App,
+    caller: &Caller,
+    row: &MachineRow,
+    found: Found,
+    size: Option<TerminalSize>,
+) -> Result<Found> {
+    // No operation is carried out meanwhile.
     let _turn = app.turns().take(found.record.id.as_str()).await;
+    let (id, name) = (&*row.item.id, &row.item.name);
+    let now = app.database().machine(id).await?.ok_or_else(|| ApiError::not_found("machine", id))?;
+    operations::check_idle(app, &now, &OperationRequest::Start)?;
+    let data = json!({ "name": name, "request": "attach" });
+    let machine = resource(ResourceKind::Machine, id);
+    audit(app, caller, "machine.start_requested", &now.item.owner, machine, data).await?;
     let started = act::start(app.engine(), &found, Some(AttachingClient::own(size))).await;
     started.map_err(|error| problems::act_problem(&error))?;
     Ok(app.engine().registry().read(&found.record.id).unwrap_or(found))
