@@ -95,6 +95,28 @@ as_root_and_user!(names_and_labels_are_those_of_the_engine, |world| {
     }
 });
 
+#[test]
+fn a_change_that_the_engine_refuses_is_not_recorded() {
+    let world = World::new(User::Root);
+    let manager = Manager::start(&world, &[]);
+    let client = manager.admin();
+    let script = "trap '' TERM; touch /ready; while :; do sleep 1; done";
+    drop(client.create(&json!({ "name": "m", "image": world.busybox(), "command": ["sh", "-c", script] })));
+    until("it ignores TERM", || (client.sh("m", "test -e /ready")["exit_code"] == 0).then_some(()));
+    let stopping = world.spawn(["stop", "-t", "1000", "m"].map(str::to_owned).to_vec());
+    until("it is being stopped", || (item(&client, "/v1/vms/m")["state"] == "stopping").then_some(()));
+    let before = item(&client, "/v1/vms/m");
+    let patch = json!({ "name": "new", "labels": { "a": "b" }, "ttl_seconds": 3600 });
+    client.json("PATCH", "/v1/vms/m", &patch).problem(409, "machine-stopping");
+    assert_eq!(item(&client, "/v1/vms/m"), before);
+    assert_eq!(requested(&client, "machine.updated"), Vec::<Value>::new());
+    client.post("/v1/vms/m/kill", &json!({})).ok(200);
+    e2e::Outcome::wait_for(stopping).ok();
+    client.delete("/v1/vms/m?wait=60").ok(200);
+    manager.end();
+    world.assert_empty();
+}
+
 /// What a server at this port of the loopback interface answers, if one does.
 fn fetch(port: &Value) -> Option<String> {
     let mut connection = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;

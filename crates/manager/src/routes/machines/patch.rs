@@ -14,7 +14,6 @@ use crate::find_machine::{find, in_engine};
 use crate::http::etag::with_etag;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
-use crate::observe;
 use crate::operations;
 use crate::precondition::IfMatch;
 use crate::problems;
@@ -40,10 +39,12 @@ pub(super) async fn patch(
     check(&app, &row, &changes)?;
     // No operation begins meanwhile.
     let _turn = app.turns().take(&row.item.id).await;
-    let found = if changes == Changes::default() { None } else { Some(in_engine(&app, &row)?) };
-    record(&app, &caller, &row.item.id, &if_match, &request).await?;
-    if let Some(found) = found {
-        edit(&app, &found, &changes).await?;
+    let is_change = check_request(&app, &row.item.id, &if_match, &request).await?;
+    if changes != Changes::default() {
+        edit(&app, &in_engine(&app, &row)?, &changes).await?;
+    }
+    if is_change {
+        record(&app, &caller, &row.item.id, &request).await?;
     }
     let item = find(&app, &caller, &row.item.id).await?.item;
     Ok(with_etag(item.version, Json(Item { item })))
@@ -80,26 +81,31 @@ fn check(app: &App, row: &MachineRow, changes: &Changes) -> Result<()> {
     }
 }
 
-/// Records what was asked for.
-async fn record(
-    app: &App,
-    caller: &Caller,
-    id: &str,
-    if_match: &IfMatch,
-    request: &PatchMachine,
-) -> Result<()> {
+/// Refuses what cannot be recorded, before the engine changes the machine. Returns whether the request changes anything.
+async fn check_request(app: &App, id: &str, if_match: &IfMatch, request: &PatchMachine) -> Result<bool> {
+    let row = app.database().machine(id).await?.ok_or_else(|| ApiError::not_found("machine", id))?;
+    if_match.check(row.item.version)?;
+    let mut item = row.item.clone();
+    apply(&mut item, request)?;
+    let is_change = item != row.item;
+    let Some(name) = &request.name else { return Ok(is_change) };
+    let named = app.database().machines_named(name).await?;
+    let is_taken = named.iter().any(|other| other.item.name == *name && other.item.id != id);
+    if is_taken { Err(operations::name_taken(name)) } else { Ok(is_change) }
+}
+
+/// Records the change. What the engine has changed may have been observed already.
+async fn record(app: &App, caller: &Caller, id: &str, request: &PatchMachine) -> Result<()> {
     let mut write = app.database().write().await?;
     let before = write.machine(id).await?.ok_or_else(|| ApiError::not_found("machine", id))?;
-    if_match.check(before.item.version)?;
     let mut row = before.clone();
     apply(&mut row.item, request)?;
-    if row == before {
-        return Ok(());
+    if row != before {
+        write.store_machine(&mut row, &before).await.map_err(|error| match error {
+            DatabaseError::Duplicate => operations::name_taken(&row.item.name),
+            other => other.into(),
+        })?;
     }
-    write.store_machine(&mut row, &before).await.map_err(|error| match error {
-        DatabaseError::Duplicate => operations::name_taken(&row.item.name),
-        other => other.into(),
-    })?;
     let data = json!({ "name": row.item.name, "labels": row.item.labels, "expires_at": row.item.expires_at });
     let (owner, resource) = (&row.item.owner, resource(ResourceKind::Machine, id));
     let draft = EventDraft { kind: "machine.updated", actor: &caller.name, owner, resource, data };
@@ -125,9 +131,8 @@ fn apply(item: &mut Machine, request: &PatchMachine) -> Result<()> {
     Ok(())
 }
 
-/// Changes the machine's record. If that fails, the row is as the record is.
+/// Changes the machine's record.
 async fn edit(app: &App, found: &Found, changes: &Changes) -> Result<()> {
     let edited = act::edit(app.engine(), found, changes).await;
-    observe::refresh(app, &found.record.id).await?;
     Ok(edited.map_err(|error| problems::act_problem(&error))?)
 }
