@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use mimeo_engine::SupervisorError;
+use mimeo_engine::cause::chain;
 
 /// podman's exit code when podman itself fails; here, when mimeo does.
 const MIMEO_FAILED: i32 = 125;
@@ -74,12 +75,6 @@ pub(crate) fn from_supervisor(error: SupervisorError) -> CliError {
 /// The whole chain of sources on one line, outermost first.
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source)?;
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&chain(&*self.source))
     }
 }
