@@ -89,8 +89,9 @@ async fn check_request(app: &App, id: &str, if_match: &IfMatch, request: &PatchM
     apply(&mut item, request)?;
     let is_change = item != row.item;
     let Some(name) = &request.name else { return Ok(is_change) };
-    let named = app.database().machines_named(name).await?;
-    let is_taken = named.iter().any(|other| other.item.name == *name && other.item.id != id);
+    let named = app.database().machines_named(name, None).await?;
+    let is_other = |row: &MachineRow| row.item.id != id && row.item.ended_at.is_none();
+    let is_taken = named.iter().any(|other| other.item.name == *name && is_other(other));
     if is_taken { Err(operations::name_taken(name)) } else { Ok(is_change) }
 }
 
