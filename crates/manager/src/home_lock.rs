@@ -1,11 +1,10 @@
 //! One manager at a time uses a home directory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use crate::file_lock;
 
 /// The lock's file in the home directory.
 const FILE: &str = "manager.lock";
@@ -38,14 +37,12 @@ pub enum HomeLockError {
 
 impl HomeLock {
     /// Takes the lock.
-    pub(crate) fn take(home: &Path) -> Result<Self, HomeLockError> {
+    pub(crate) async fn take(home: &Path) -> Result<Self, HomeLockError> {
         let path = home.join(FILE);
-        let error = |source| HomeLockError::Io { path: path.clone(), source };
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(error)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeLockError::Taken { home: home.to_owned() }),
-            Err(errno) => Err(error(errno.into())),
+        match file_lock::lock(&path).await {
+            Ok(Some(file)) => Ok(Self { _file: file }),
+            Ok(None) => Err(HomeLockError::Taken { home: home.to_owned() }),
+            Err(source) => Err(HomeLockError::Io { path, source }),
         }
     }
 }
@@ -54,12 +51,12 @@ impl HomeLock {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_home_has_one_manager() {
+    #[tokio::test]
+    async fn a_home_has_one_manager() {
         let home = tempfile::tempdir().expect("a directory");
-        let first = HomeLock::take(home.path()).expect("the lock");
-        assert!(matches!(HomeLock::take(home.path()), Err(HomeLockError::Taken { .. })));
+        let first = HomeLock::take(home.path()).await.expect("the lock");
+        assert!(matches!(HomeLock::take(home.path()).await, Err(HomeLockError::Taken { .. })));
         drop(first);
-        HomeLock::take(home.path()).expect("the lock again");
+        HomeLock::take(home.path()).await.expect("the lock again");
     }
 }

@@ -12,6 +12,7 @@ pub mod convert;
 mod database;
 mod exec_process;
 mod expire;
+mod file_lock;
 mod find_machine;
 mod follow;
 mod guest;

@@ -82,7 +82,7 @@ pub async fn serve(
     settings: Settings,
     started: impl FnOnce(&Started),
 ) -> Result<(), ServeError> {
-    let _home_lock = HomeLock::take(engine.home().home())?;
+    let _home_lock = HomeLock::take(engine.home().home()).await?;
     raise_open_files();
     let mut signals = Signals::listen()?;
     let certificate = settings.tls.clone().map(Certificate::read).transpose()?;

@@ -1,18 +1,16 @@
 //! One manager at a time uses a database.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::schema::OpenError;
 use super::{ACQUIRE_TIMEOUT, Address};
+use crate::file_lock;
 
 /// The key of the advisory lock on a PostgreSQL server: "mimeo".
 const KEY: i64 = 0x6d_69_6d_65_6f;
@@ -38,7 +36,7 @@ impl DatabaseLock {
     pub(super) async fn take(address: &Address) -> Result<Self, OpenError> {
         let taken_over = CancellationToken::new();
         let (file, task) = match address {
-            Address::Sqlite(path) => (Some(lock_file(address, path)?), None),
+            Address::Sqlite(path) => (Some(lock_file(address, path).await?), None),
             Address::Postgres(url) => {
                 let session = wait_for_session(url).await;
                 let session =
@@ -61,14 +59,12 @@ impl DatabaseLock {
 
 /// Locks a file beside that of the database. SQLite's own locks on its file are of another kind, and closing the file would
 /// release them.
-fn lock_file(address: &Address, path: &Path) -> Result<File, OpenError> {
+async fn lock_file(address: &Address, path: &Path) -> Result<File, OpenError> {
     let path = beside(path);
-    let error = |source: io::Error| OpenError::Create { path: path.clone(), source };
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(error)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Taken { address: address.clone() }),
-        Err(errno) => Err(error(errno.into())),
+    match file_lock::lock(&path).await {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(OpenError::Taken { address: address.clone() }),
+        Err(source) => Err(OpenError::Create { path, source }),
     }
 }
 
