@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{signal, until};
 
@@ -53,6 +53,29 @@ impl Postgres {
         let Some(mut server) = self.server.take() else { return };
         signal(&server, Signal::QUIT);
         until("the server has ended", || server.try_wait().expect("a child"));
+    }
+
+    /// Stops the server's processes for now: connections stay, and new ones are made, but nothing answers.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Lets the server go on after [`Postgres::freeze`].
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, kind: Signal) {
+        let server = self.server.as_ref().expect("it runs");
+        // First the one that starts the others.
+        signal(server, kind);
+        let pid = server.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("readable");
+        for child in children.split_whitespace() {
+            let child = child.parse().ok().and_then(Pid::from_raw).expect("a PID");
+            // One that has just ended needs none.
+            kill_process(child, kind).ok();
+        }
     }
 
     /// Starts the server after [`Postgres::stop`].
@@ -102,6 +125,10 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        // A frozen process would not end.
+        if self.server.is_some() {
+            self.thaw();
+        }
         self.stop();
     }
 }

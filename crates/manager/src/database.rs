@@ -7,6 +7,7 @@ mod address;
 mod events;
 mod guest_addresses;
 mod idempotency;
+mod in_time;
 mod list;
 mod lock;
 mod machines;
@@ -41,6 +42,7 @@ pub(crate) use volumes::{VolumeOwners, VolumeRow};
 pub(crate) use write::Write;
 
 use events::ChainEnd;
+use in_time::{InTime as _, lock_in_time};
 use lock::DatabaseLock;
 use schema::BeginStatements;
 
@@ -105,7 +107,7 @@ impl From<sqlx::Error> for DatabaseError {
 impl Database {
     /// Checks that the database answers.
     pub(crate) async fn check(&self) -> Result<(), DatabaseError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&self.pool).in_time().await?;
         Ok(())
     }
 
@@ -132,8 +134,8 @@ impl Database {
     }
 
     async fn begin(&self, statement: &'static str) -> Result<Write<'_>, DatabaseError> {
-        let chain_end = self.chain_end.lock().await;
-        let transaction = self.pool.begin_with(statement).await?;
+        let chain_end = lock_in_time(&self.chain_end).await?;
+        let transaction = self.pool.begin_with(statement).in_time().await?;
         Write::begin(transaction, chain_end, &self.last_event, &self.rights).await
     }
 

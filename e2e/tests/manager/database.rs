@@ -85,6 +85,40 @@ fn machines_run_on_while_the_database_is_away() {
     world.assert_empty();
 }
 
+#[test]
+fn requests_end_while_the_database_does_not_answer() {
+    let world = World::new(User::Ordinary);
+    let server = Postgres::start();
+    let manager = Manager::start(&world, &["--database", &server.url(), "--rate-limit", "0"]);
+    let client = manager.admin();
+    let _machine =
+        client.create(&json!({ "name": "web", "image": world.busybox(), "command": ["sleep", "1000"] }));
+    server.freeze();
+    // More than there are connections, reads and writes.
+    std::thread::scope(|scope| {
+        for number in 0..24 {
+            let client = &client;
+            scope.spawn(move || {
+                let answer = match number % 2 {
+                    0 => client.get("/v1/vms"),
+                    _ => {
+                        client.post("/v1/users", &json!({ "name": format!("user{number}"), "role": "user" }))
+                    }
+                };
+                answer.problem(503, "database-unavailable");
+            });
+        }
+    });
+    world.mimeo(["exec", "web", "echo", "hello"]).ok().printed("hello\n");
+    server.thaw();
+    until("it answers again", || (client.get("/v1/vms").status == 200).then_some(()));
+    client.post("/v1/users", &json!({ "name": "bob", "role": "user" })).ok(201);
+    client.post("/v1/vms/web/restart?timeout=0&wait=60", &json!({})).ok(200);
+    client.delete("/v1/vms/web?wait=60").ok(200);
+    manager.end();
+    world.assert_empty();
+}
+
 /// Asserts that no other home's manager uses the database.
 fn assert_refused(world: &World, address: &str, shown: &str) {
     world

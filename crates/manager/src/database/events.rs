@@ -6,6 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{AnyConnection, Row};
 
+use super::in_time::InTime as _;
 use super::{Database, DatabaseError, Write};
 
 /// The event of a removal of the events before it.
@@ -46,7 +47,7 @@ pub(crate) struct ChainEnd {
 impl ChainEnd {
     pub(super) async fn read(connection: &mut AnyConnection) -> Result<Self, DatabaseError> {
         let query = sqlx::query("SELECT item FROM events ORDER BY seq DESC LIMIT 1");
-        let last = query.fetch_optional(connection).await?;
+        let last = query.fetch_optional(connection).in_time().await?;
         let Some(row) = last else { return Ok(Self { seq: 0, digest: String::new() }) };
         let event = parse(&row.try_get::<String, _>(0)?)?;
         Ok(Self { seq: event.seq, digest: event.digest })
@@ -96,6 +97,7 @@ pub(super) async fn insert(connection: &mut AnyConnection, event: &Event) -> Res
     .bind(event.resource.id.clone())
     .bind(super::json(event))
     .execute(connection)
+    .in_time()
     .await?;
     Ok(())
 }
@@ -130,6 +132,7 @@ impl Database {
         .bind(format!("{}.%", filter.kind.as_deref().unwrap_or_default()))
         .bind(limit)
         .fetch_all(&self.pool)
+        .in_time()
         .await?;
         rows.iter().map(|row| parse(&row.try_get::<String, _>(0)?)).collect()
     }
@@ -157,7 +160,7 @@ impl Database {
     /// belongs to the chain, has their last digest.
     async fn chain_start(&self) -> Result<ChainEnd, DatabaseError> {
         let query = sqlx::query("SELECT item FROM events WHERE kind = $1 ORDER BY seq DESC LIMIT 1");
-        let Some(row) = query.bind(PRUNED).fetch_optional(&self.pool).await? else {
+        let Some(row) = query.bind(PRUNED).fetch_optional(&self.pool).in_time().await? else {
             return Ok(ChainEnd { seq: 0, digest: String::new() });
         };
         let event = parse(&row.try_get::<String, _>(0)?)?;
@@ -167,7 +170,7 @@ impl Database {
 
     /// Reads the number of the first event that is kept.
     pub(crate) async fn first_event(&self) -> Result<Option<i64>, DatabaseError> {
-        let row = sqlx::query("SELECT MIN(seq) FROM events").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT MIN(seq) FROM events").fetch_one(&self.pool).in_time().await?;
         Ok(row.try_get::<Option<i64>, _>(0)?)
     }
 }
@@ -177,18 +180,18 @@ impl Write<'_> {
     pub(crate) async fn prune_events(&mut self, before: i64) -> Result<(), DatabaseError> {
         // The clock may have been set back: what follows an event that is kept, is kept.
         let query = sqlx::query("SELECT MIN(seq) FROM events WHERE time >= $1").bind(before);
-        let row = query.fetch_one(self.connection()).await?;
+        let row = query.fetch_one(self.connection()).in_time().await?;
         let first_kept = match row.try_get::<Option<i64>, _>(0)? {
             Some(seq) => seq,
             None => ChainEnd::read(self.connection()).await?.seq + 1,
         };
         let query = sqlx::query("SELECT item FROM events WHERE seq < $1 ORDER BY seq DESC LIMIT 1");
-        let Some(row) = query.bind(first_kept).fetch_optional(self.connection()).await? else {
+        let Some(row) = query.bind(first_kept).fetch_optional(self.connection()).in_time().await? else {
             return Ok(());
         };
         let last = parse(&row.try_get::<String, _>(0)?)?;
         let delete = sqlx::query("DELETE FROM events WHERE seq <= $1").bind(last.seq);
-        delete.execute(self.connection()).await?;
+        delete.execute(self.connection()).in_time().await?;
         let data = serde_json::json!({ "through": last.seq, "digest": last.digest });
         let resource = resource(ResourceKind::Manager, MANAGER);
         self.event(EventDraft::of_manager(PRUNED, MANAGER, resource, data)).await

@@ -3,6 +3,7 @@
 use mimeo_manager_api::{GuestIp, GuestIpSource};
 use sqlx::Row;
 
+use super::in_time::InTime as _;
 use super::users::timestamp;
 use super::{Database, DatabaseError, Write};
 
@@ -10,7 +11,7 @@ impl Database {
     /// Reads the address that a machine's guest has reported last.
     pub(crate) async fn guest_address(&self, machine: &str) -> Result<Option<GuestIp>, DatabaseError> {
         let query = sqlx::query("SELECT ip, ip6, reported_at FROM guest_addresses WHERE machine = $1");
-        let row = query.bind(machine.to_owned()).fetch_optional(&self.pool).await?;
+        let row = query.bind(machine.to_owned()).fetch_optional(&self.pool).in_time().await?;
         let parse = |row: &sqlx::any::AnyRow| {
             Ok(GuestIp {
                 ip: row.try_get(0)?,
@@ -39,6 +40,7 @@ impl Write<'_> {
         .bind(address.ip6.clone())
         .bind(address.since.as_microsecond())
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }

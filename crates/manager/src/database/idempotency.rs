@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 
+use super::in_time::InTime as _;
 use super::{DatabaseError, Write};
 
 /// A request with a key.
@@ -35,7 +36,7 @@ impl Write<'_> {
             "SELECT request_digest, status, headers, body FROM idempotency_keys WHERE user_id = $1 AND key = $2",
         );
         let query = query.bind(user.to_owned()).bind(key.to_owned());
-        let Some(row) = query.fetch_optional(self.connection()).await? else { return Ok(None) };
+        let Some(row) = query.fetch_optional(self.connection()).in_time().await? else { return Ok(None) };
         let answer = match row.try_get::<Option<i64>, _>(1)? {
             None => None,
             Some(status) => {
@@ -62,6 +63,7 @@ impl Write<'_> {
         .bind(request_digest.to_owned())
         .bind(now)
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }
@@ -82,6 +84,7 @@ impl Write<'_> {
         .bind(answer.headers.clone())
         .bind(answer.body.clone())
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }
@@ -93,13 +96,13 @@ impl Write<'_> {
         key: &str,
     ) -> Result<(), DatabaseError> {
         let delete = sqlx::query("DELETE FROM idempotency_keys WHERE user_id = $1 AND key = $2");
-        delete.bind(user.to_owned()).bind(key.to_owned()).execute(self.connection()).await?;
+        delete.bind(user.to_owned()).bind(key.to_owned()).execute(self.connection()).in_time().await?;
         Ok(())
     }
 
     /// Forgets requests from before this time, in microseconds since 1970.
     pub(crate) async fn forget_idempotency_keys(&mut self, before: i64) -> Result<u64, DatabaseError> {
         let delete = sqlx::query("DELETE FROM idempotency_keys WHERE created_at < $1").bind(before);
-        Ok(delete.execute(self.connection()).await?.rows_affected())
+        Ok(delete.execute(self.connection()).in_time().await?.rows_affected())
     }
 }

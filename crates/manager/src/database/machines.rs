@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::in_time::InTime as _;
 use super::list::{After, List, Sort, end_of_ids};
 use super::quotas::usage_of_machine;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, parse};
@@ -57,7 +58,12 @@ impl Database {
     /// Reads one machine by its full id, also one that was removed.
     pub(crate) async fn machine(&self, id: &str) -> Result<Option<MachineRow>, DatabaseError> {
         let row = sqlx::query("SELECT m.item, m.desired, m.spec FROM machines m WHERE m.id = $1");
-        row.bind(id.to_owned()).fetch_optional(&self.pool).await?.map(|row| from_row(&row)).transpose()
+        row.bind(id.to_owned())
+            .fetch_optional(&self.pool)
+            .in_time()
+            .await?
+            .map(|row| from_row(&row))
+            .transpose()
     }
 
     /// Reads machines that a word names: the one with this name first, then those whose ids begin with it, of which two are
@@ -76,20 +82,23 @@ impl Database {
         .bind(end_of_ids(word))
         .bind(owner.unwrap_or_default().to_owned())
         .fetch_all(&self.pool)
+        .in_time()
         .await?;
         rows.iter().map(from_row).collect()
     }
 
     /// Lists a page of machines.
     pub(crate) async fn machines(&self, filter: &MachineFilter) -> Result<Vec<MachineRow>, DatabaseError> {
-        let rows = list_query(filter).fetch_all(&self.pool).await?;
+        let rows = list_query(filter).fetch_all(&self.pool).in_time().await?;
         rows.iter().map(from_row).collect()
     }
 
     /// Lists the ids of all machines that were not removed.
     pub(crate) async fn live_machine_ids(&self) -> Result<Vec<String>, DatabaseError> {
-        let rows =
-            sqlx::query("SELECT id FROM machines WHERE ended_at IS NULL").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT id FROM machines WHERE ended_at IS NULL")
+            .fetch_all(&self.pool)
+            .in_time()
+            .await?;
         rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
     }
 
@@ -99,13 +108,13 @@ impl Database {
             "SELECT m.item, m.desired, m.spec FROM machines m \
              WHERE m.expires_at <= $1 AND m.ended_at IS NULL AND m.desired = 'present' ORDER BY m.expires_at",
         );
-        rows.bind(time).fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        rows.bind(time).fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 
     /// Returns when the first machine expires, in microseconds since 1970.
     pub(crate) async fn first_expiry(&self) -> Result<Option<i64>, DatabaseError> {
         let query = "SELECT MIN(expires_at) FROM machines WHERE ended_at IS NULL AND desired = 'present'";
-        Ok(sqlx::query(query).fetch_one(&self.pool).await?.try_get(0)?)
+        Ok(sqlx::query(query).fetch_one(&self.pool).in_time().await?.try_get(0)?)
     }
 
     /// Reads the machines that are to be removed, and that no operation changes.
@@ -114,21 +123,21 @@ impl Database {
             "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.desired = 'absent' AND m.ended_at IS NULL",
         );
         let rows: Result<Vec<MachineRow>, _> =
-            rows.fetch_all(&self.pool).await?.iter().map(from_row).collect();
+            rows.fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect();
         Ok(rows?.into_iter().filter(|row| row.item.operation.is_none()).collect())
     }
 
     /// Reads the owners of all machines that were not removed, by the machines' ids.
     pub(crate) async fn machine_owners(&self) -> Result<HashMap<String, String>, DatabaseError> {
         let rows = sqlx::query("SELECT id, owner FROM machines WHERE ended_at IS NULL");
-        let rows = rows.fetch_all(&self.pool).await?;
+        let rows = rows.fetch_all(&self.pool).in_time().await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// Counts the machines that were not removed, by state.
     pub(crate) async fn count_machines(&self) -> Result<BTreeMap<String, i64>, DatabaseError> {
         let rows = sqlx::query("SELECT state, COUNT(*) FROM machines WHERE ended_at IS NULL GROUP BY state");
-        let rows = rows.fetch_all(&self.pool).await?;
+        let rows = rows.fetch_all(&self.pool).in_time().await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }
@@ -177,7 +186,7 @@ impl Write<'_> {
     /// Reads one machine in order to change it.
     pub(crate) async fn machine(&mut self, id: &str) -> Result<Option<MachineRow>, DatabaseError> {
         let query = sqlx::query("SELECT m.item, m.desired, m.spec FROM machines m WHERE m.id = $1");
-        let row = query.bind(id.to_owned()).fetch_optional(self.connection()).await?;
+        let row = query.bind(id.to_owned()).fetch_optional(self.connection()).in_time().await?;
         row.map(|row| from_row(&row)).transpose()
     }
 
@@ -185,7 +194,8 @@ impl Write<'_> {
     pub(crate) async fn machine_of_name(&mut self, name: &str) -> Result<Option<MachineRow>, DatabaseError> {
         let query =
             "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.name = $1 AND m.ended_at IS NULL";
-        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(self.connection()).await?;
+        let row =
+            sqlx::query(query).bind(name.to_owned()).fetch_optional(self.connection()).in_time().await?;
         row.map(|row| from_row(&row)).transpose()
     }
 
@@ -194,7 +204,14 @@ impl Write<'_> {
         let query = sqlx::query(
             "SELECT m.item, m.desired, m.spec FROM machines m WHERE m.owner = $1 AND m.ended_at IS NULL ORDER BY m.name",
         );
-        query.bind(owner.to_owned()).fetch_all(self.connection()).await?.iter().map(from_row).collect()
+        query
+            .bind(owner.to_owned())
+            .fetch_all(self.connection())
+            .in_time()
+            .await?
+            .iter()
+            .map(from_row)
+            .collect()
     }
 
     /// Adds a machine.
@@ -223,6 +240,7 @@ impl Write<'_> {
         .bind(row.spec.as_ref().map(json))
         .bind(json(item))
         .execute(self.connection())
+        .in_time()
         .await?;
         self.add_labels(&item.id, &item.labels).await
     }
@@ -255,19 +273,20 @@ impl Write<'_> {
         .bind(i64::from(item.memory_mib))
         .bind(i64::try_from(item.disk_bytes).unwrap_or(i64::MAX))
         .execute(self.connection())
+        .in_time()
         .await?;
         if item.labels == before.item.labels {
             return Ok(());
         }
         let delete = sqlx::query("DELETE FROM machine_labels WHERE machine = $1").bind(item.id.clone());
-        delete.execute(self.connection()).await?;
+        delete.execute(self.connection()).in_time().await?;
         self.add_labels(&item.id, &item.labels).await
     }
 
     /// Forgets machines that were removed before this time, in microseconds since 1970.
     pub(crate) async fn forget_machines(&mut self, ended_before: i64) -> Result<u64, DatabaseError> {
         let delete = sqlx::query("DELETE FROM machines WHERE ended_at IS NOT NULL AND ended_at < $1");
-        Ok(delete.bind(ended_before).execute(self.connection()).await?.rows_affected())
+        Ok(delete.bind(ended_before).execute(self.connection()).in_time().await?.rows_affected())
     }
 
     async fn add_labels(
@@ -281,6 +300,7 @@ impl Write<'_> {
                 .bind(key.clone())
                 .bind(value.clone())
                 .execute(self.connection())
+                .in_time()
                 .await?;
         }
         Ok(())

@@ -4,6 +4,7 @@ use mimeo_manager_api::Operation;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::in_time::InTime as _;
 use super::list::After;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
 
@@ -37,7 +38,13 @@ impl Database {
     /// Reads one operation.
     pub(crate) async fn operation(&self, id: &str) -> Result<Option<OperationRow>, DatabaseError> {
         let query = sqlx::query("SELECT item, owner, request FROM operations WHERE id = $1");
-        query.bind(id.to_owned()).fetch_optional(&self.pool).await?.map(|row| from_row(&row)).transpose()
+        query
+            .bind(id.to_owned())
+            .fetch_optional(&self.pool)
+            .in_time()
+            .await?
+            .map(|row| from_row(&row))
+            .transpose()
     }
 
     /// Lists a page of operations, the newest first.
@@ -58,7 +65,7 @@ impl Database {
             query.push(", ").push_bind(id.clone()).push(")");
         }
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(filter.limit);
-        query.fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        query.fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 
     /// Lists the operations that are unfinished, the oldest first.
@@ -66,7 +73,7 @@ impl Database {
         let rows = sqlx::query(
             "SELECT item, owner, request FROM operations WHERE status = 'running' ORDER BY created_at, id",
         );
-        rows.fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        rows.fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 }
 
@@ -105,6 +112,7 @@ impl Write<'_> {
         .bind(row.request.clone())
         .bind(json(item))
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }
@@ -117,6 +125,7 @@ impl Write<'_> {
             .bind(item.finished_at.map(|time| time.as_microsecond()))
             .bind(json(item))
             .execute(self.connection())
+            .in_time()
             .await?;
         Ok(())
     }
@@ -124,6 +133,6 @@ impl Write<'_> {
     /// Forgets operations that finished before this time, in microseconds since 1970.
     pub(crate) async fn forget_operations(&mut self, finished_before: i64) -> Result<u64, DatabaseError> {
         let delete = sqlx::query("DELETE FROM operations WHERE finished_at IS NOT NULL AND finished_at < $1");
-        Ok(delete.bind(finished_before).execute(self.connection()).await?.rows_affected())
+        Ok(delete.bind(finished_before).execute(self.connection()).in_time().await?.rows_affected())
     }
 }

@@ -4,6 +4,7 @@ use mimeo_manager_api::{Machine, Quota, Snapshot, Usage};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::in_time::InTime as _;
 use super::{Database, DatabaseError, Write, parse};
 
 const SELECT_QUOTA: &str = "SELECT machines, cpus, memory_mib, disk_bytes, snapshots, snapshot_bytes, volumes, volume_bytes \
@@ -62,6 +63,7 @@ impl Write<'_> {
         .bind(quota.volumes.map(i64::from))
         .bind(signed(quota.volume_bytes))
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }

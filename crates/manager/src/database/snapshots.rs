@@ -4,6 +4,7 @@ use mimeo_manager_api::{Snapshot, SnapshotState, Usage};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::in_time::InTime as _;
 use super::list::{After, List, Sort, end_of_ids};
 use super::quotas::usage_of_clones;
 use super::{Database, DatabaseError, QueryBuilder, Write, json, name_of, parse};
@@ -45,38 +46,42 @@ impl Database {
         .bind(end_of_ids(word))
         .bind(owner.unwrap_or_default().to_owned())
         .fetch_all(&self.pool)
+        .in_time()
         .await?;
         rows.iter().map(from_row).collect()
     }
 
     /// Lists a page of snapshots.
     pub(crate) async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<Snapshot>, DatabaseError> {
-        list_query(filter).fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        list_query(filter).fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 
     /// Reads all snapshots.
     pub(crate) async fn all_snapshots(&self) -> Result<Vec<Snapshot>, DatabaseError> {
-        let rows = sqlx::query("SELECT s.item FROM snapshots s").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT s.item FROM snapshots s").fetch_all(&self.pool).in_time().await?;
         rows.iter().map(from_row).collect()
     }
 
     /// Lists the ids of the snapshots whose bytes on the disk are unknown: an earlier version has recorded them.
     pub(crate) async fn snapshots_of_unknown_size(&self) -> Result<Vec<String>, DatabaseError> {
-        let rows = sqlx::query("SELECT id FROM snapshots WHERE bytes IS NULL").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT id FROM snapshots WHERE bytes IS NULL")
+            .fetch_all(&self.pool)
+            .in_time()
+            .await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Lists the pools that are to be kept: the snapshot's id, and how many clones are to be ready; 0 if it is to be ended.
     pub(crate) async fn pools(&self) -> Result<Vec<(String, u32)>, DatabaseError> {
         let rows = sqlx::query("SELECT snapshot, size FROM pools ORDER BY snapshot");
-        let rows = rows.fetch_all(&self.pool).await?;
+        let rows = rows.fetch_all(&self.pool).in_time().await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, size(row.try_get(1)?)))).collect()
     }
 
     /// Reads the size of a snapshot's pool; `None` if it has none.
     pub(crate) async fn pool_size(&self, snapshot: &str) -> Result<Option<u32>, DatabaseError> {
         let query = sqlx::query("SELECT size FROM pools WHERE snapshot = $1 AND size > 0");
-        let row = query.bind(snapshot.to_owned()).fetch_optional(&self.pool).await?;
+        let row = query.bind(snapshot.to_owned()).fetch_optional(&self.pool).in_time().await?;
         row.map(|row| Ok(size(row.try_get(0)?))).transpose()
     }
 }
@@ -114,7 +119,7 @@ impl Write<'_> {
     /// Reads one snapshot in order to change it.
     pub(crate) async fn snapshot(&mut self, id: &str) -> Result<Option<Snapshot>, DatabaseError> {
         let query = sqlx::query("SELECT s.item FROM snapshots s WHERE s.id = $1").bind(id.to_owned());
-        query.fetch_optional(self.connection()).await?.map(|row| from_row(&row)).transpose()
+        query.fetch_optional(self.connection()).in_time().await?.map(|row| from_row(&row)).transpose()
     }
 
     /// Adds a snapshot that occupies so many bytes of the disk.
@@ -137,6 +142,7 @@ impl Write<'_> {
         .bind(json(item))
         .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
         .execute(self.connection())
+        .in_time()
         .await?;
         for (key, value) in &item.labels {
             sqlx::query("INSERT INTO snapshot_labels (snapshot, key, value) VALUES ($1, $2, $3)")
@@ -144,6 +150,7 @@ impl Write<'_> {
                 .bind(key.clone())
                 .bind(value.clone())
                 .execute(self.connection())
+                .in_time()
                 .await?;
         }
         Ok(())
@@ -159,21 +166,21 @@ impl Write<'_> {
         let update = sqlx::query("UPDATE snapshots SET state = $2, created_at = $3, item = $4 WHERE id = $1");
         let update = update.bind(item.id.clone()).bind(name_of(&item.state));
         let update = update.bind(item.created_at.as_microsecond()).bind(json(item));
-        update.execute(self.connection()).await?;
+        update.execute(self.connection()).in_time().await?;
         self.set_snapshot_bytes(&item.id, bytes).await
     }
 
     /// Stores the bytes of the disk that a snapshot occupies.
     pub(crate) async fn set_snapshot_bytes(&mut self, id: &str, bytes: u64) -> Result<(), DatabaseError> {
         let update = sqlx::query("UPDATE snapshots SET bytes = $2 WHERE id = $1").bind(id.to_owned());
-        update.bind(i64::try_from(bytes).unwrap_or(i64::MAX)).execute(self.connection()).await?;
+        update.bind(i64::try_from(bytes).unwrap_or(i64::MAX)).execute(self.connection()).in_time().await?;
         Ok(())
     }
 
     /// Reads the snapshots of this owner.
     pub(crate) async fn snapshots_of(&mut self, owner: &str) -> Result<Vec<Snapshot>, DatabaseError> {
         let query = sqlx::query("SELECT s.item FROM snapshots s WHERE s.owner = $1 ORDER BY s.created_at");
-        let rows = query.bind(owner.to_owned()).fetch_all(self.connection()).await?;
+        let rows = query.bind(owner.to_owned()).fetch_all(self.connection()).in_time().await?;
         rows.iter().map(from_row).collect()
     }
 
@@ -187,14 +194,14 @@ impl Write<'_> {
         item.version += 1;
         let update = sqlx::query("UPDATE snapshots SET owner = $2, item = $3 WHERE id = $1");
         let update = update.bind(item.id.clone()).bind(item.owner.clone()).bind(json(&item));
-        update.execute(self.connection()).await?;
+        update.execute(self.connection()).in_time().await?;
         Ok(())
     }
 
     /// Removes a snapshot's record. Returns whether there was one.
     pub(crate) async fn remove_snapshot(&mut self, id: &str) -> Result<bool, DatabaseError> {
         let delete = sqlx::query("DELETE FROM snapshots WHERE id = $1").bind(id.to_owned());
-        Ok(delete.execute(self.connection()).await?.rows_affected() > 0)
+        Ok(delete.execute(self.connection()).in_time().await?.rows_affected() > 0)
     }
 
     /// Records the size of a snapshot's pool; 0 if it is to be ended.
@@ -210,20 +217,21 @@ impl Write<'_> {
         .bind(snapshot.id.clone())
         .bind(i64::from(size))
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }
 
     async fn pool_size(&mut self, snapshot: &str) -> Result<u32, DatabaseError> {
         let query = sqlx::query("SELECT size FROM pools WHERE snapshot = $1").bind(snapshot.to_owned());
-        let row = query.fetch_optional(self.connection()).await?;
+        let row = query.fetch_optional(self.connection()).in_time().await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.map_or(0, size))
     }
 
     /// Forgets a pool that has ended.
     pub(crate) async fn remove_pool(&mut self, snapshot: &str) -> Result<(), DatabaseError> {
         let delete = sqlx::query("DELETE FROM pools WHERE snapshot = $1 AND size = 0");
-        delete.bind(snapshot.to_owned()).execute(self.connection()).await?;
+        delete.bind(snapshot.to_owned()).execute(self.connection()).in_time().await?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::in_time::InTime as _;
 use super::users::timestamp;
 use super::{Database, DatabaseError, Write, events, json, parse};
 
@@ -29,14 +30,14 @@ impl Database {
     /// Finds the token with this secret, also an expired one.
     pub(crate) async fn token_by_secret(&self, secret: &str) -> Result<Option<TokenRow>, DatabaseError> {
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.hash = $1")));
-        let row = query.bind(hash_of_secret(secret)).fetch_optional(&self.pool).await?;
+        let row = query.bind(hash_of_secret(secret)).fetch_optional(&self.pool).in_time().await?;
         row.map(|row| from_row(&row)).transpose()
     }
 
     /// Reads one token.
     pub(crate) async fn token(&self, id: &str) -> Result<Option<TokenRow>, DatabaseError> {
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.id = $1")));
-        let row = query.bind(id.to_owned()).fetch_optional(&self.pool).await?;
+        let row = query.bind(id.to_owned()).fetch_optional(&self.pool).in_time().await?;
         row.map(|row| from_row(&row)).transpose()
     }
 
@@ -44,7 +45,7 @@ impl Database {
     pub(crate) async fn tokens(&self, user: Option<&str>) -> Result<Vec<TokenRow>, DatabaseError> {
         let text = format!("{SELECT} WHERE $1 = '' OR u.id = $1 ORDER BY t.created_at, t.id");
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(user.unwrap_or_default().to_owned());
-        query.fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        query.fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 }
 
@@ -83,6 +84,7 @@ impl Write<'_> {
         .bind(item.created_at.as_microsecond())
         .bind(item.expires_at.map(|time| time.as_microsecond()))
         .execute(self.connection())
+        .in_time()
         .await?;
         Ok(())
     }
@@ -90,7 +92,7 @@ impl Write<'_> {
     /// Records that a token was used.
     pub(crate) async fn mark_token_used(&mut self, id: &str, microseconds: i64) -> Result<(), DatabaseError> {
         let update = sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1");
-        update.bind(id.to_owned()).bind(microseconds).execute(self.connection()).await?;
+        update.bind(id.to_owned()).bind(microseconds).execute(self.connection()).in_time().await?;
         Ok(())
     }
 
@@ -98,14 +100,14 @@ impl Write<'_> {
     pub(crate) async fn remove_token(&mut self, id: &str) -> Result<(), DatabaseError> {
         self.change_rights();
         let delete = sqlx::query("DELETE FROM tokens WHERE id = $1").bind(id.to_owned());
-        delete.execute(self.connection()).await?;
+        delete.execute(self.connection()).in_time().await?;
         Ok(())
     }
 
     /// Removes the tokens that may be used only for this machine: no request with one goes on for long.
     pub(crate) async fn remove_tokens_of_machine(&mut self, machine: &str) -> Result<(), DatabaseError> {
         let delete = sqlx::query("DELETE FROM tokens WHERE machine = $1").bind(machine.to_owned());
-        delete.execute(self.connection()).await?;
+        delete.execute(self.connection()).in_time().await?;
         Ok(())
     }
 }

@@ -5,19 +5,20 @@ use mimeo_manager_api::{Role, User};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::in_time::InTime as _;
 use super::{Database, DatabaseError, Write, name_of, parse};
 
 impl Database {
     /// Lists all users, by name.
     pub(crate) async fn users(&self) -> Result<Vec<User>, DatabaseError> {
         let rows = sqlx::query("SELECT id, name, role, disabled, created_at FROM users ORDER BY name");
-        rows.fetch_all(&self.pool).await?.iter().map(from_row).collect()
+        rows.fetch_all(&self.pool).in_time().await?.iter().map(from_row).collect()
     }
 
     /// Reads one user by name or id.
     pub(crate) async fn user(&self, word: &str) -> Result<Option<User>, DatabaseError> {
         let query = "SELECT id, name, role, disabled, created_at FROM users WHERE id = $1 OR name = $1";
-        let row = sqlx::query(query).bind(word.to_owned()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(query).bind(word.to_owned()).fetch_optional(&self.pool).in_time().await?;
         row.map(|row| from_row(&row)).transpose()
     }
 }
@@ -55,6 +56,7 @@ impl Write<'_> {
             .bind(i64::from(user.disabled))
             .bind(user.created_at.as_microsecond())
             .execute(self.connection())
+            .in_time()
             .await?;
         Ok(())
     }
@@ -67,6 +69,7 @@ impl Write<'_> {
             .bind(name_of(&user.role))
             .bind(i64::from(user.disabled))
             .execute(self.connection())
+            .in_time()
             .await?;
         Ok(())
     }
@@ -75,7 +78,7 @@ impl Write<'_> {
     pub(crate) async fn remove_user(&mut self, id: &str) -> Result<(), DatabaseError> {
         self.change_rights();
         for delete in ["DELETE FROM tokens WHERE user_id = $1", "DELETE FROM users WHERE id = $1"] {
-            sqlx::query(delete).bind(id.to_owned()).execute(self.connection()).await?;
+            sqlx::query(delete).bind(id.to_owned()).execute(self.connection()).in_time().await?;
         }
         Ok(())
     }
@@ -83,7 +86,7 @@ impl Write<'_> {
     /// Counts the users who are admins and not disabled.
     pub(crate) async fn count_admins(&mut self) -> Result<i64, DatabaseError> {
         let query = sqlx::query("SELECT COUNT(*) FROM users WHERE role = 'admin' AND disabled = 0");
-        Ok(query.fetch_one(self.connection()).await?.try_get(0)?)
+        Ok(query.fetch_one(self.connection()).in_time().await?.try_get(0)?)
     }
 
     /// Returns whether events, machines or users have this owner.
@@ -93,7 +96,7 @@ impl Write<'_> {
              OR EXISTS (SELECT 1 FROM machines WHERE owner = $1) \
              OR EXISTS (SELECT 1 FROM events WHERE owner = $1) THEN 1 ELSE 0 END AS BIGINT)",
         );
-        let row = query.bind(name.to_owned()).fetch_one(self.connection()).await?;
+        let row = query.bind(name.to_owned()).fetch_one(self.connection()).in_time().await?;
         Ok(row.try_get::<i64, _>(0)? > 0)
     }
 }

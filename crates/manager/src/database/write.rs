@@ -5,6 +5,7 @@ use tokio::sync::{MutexGuard, watch};
 
 use super::DatabaseError;
 use super::events::{ChainEnd, EventDraft};
+use super::in_time::InTime as _;
 
 /// A write transaction. Dropping it without a commit undoes it.
 pub(crate) struct Write<'a> {
@@ -58,7 +59,7 @@ impl<'a> Write<'a> {
     pub(crate) async fn commit(mut self) -> Result<(), DatabaseError> {
         // It stays unknown if the commit fails, or is abandoned.
         let before = self.chain_end.take();
-        self.transaction.commit().await?;
+        self.transaction.commit().in_time().await?;
         let seq = self.new_end.seq;
         *self.chain_end = Some(self.new_end);
         if self.changes_rights {
