@@ -107,6 +107,7 @@ pub(crate) fn connect_problem(error: &ConnectError) -> Problem {
 
 /// A request that the supervisor or the guest refused.
 pub(crate) fn control_problem(error: &ControlError) -> Problem {
+    use mimeo_agent_protocol::link::LinkError;
     use mimeo_agent_protocol::message::FailureKind;
     match error {
         ControlError::Refused { refusal, .. } => refused(*refusal, chain(error)),
@@ -115,8 +116,11 @@ pub(crate) fn control_problem(error: &ControlError) -> Problem {
             let (status, code) = start_code(*kind);
             Problem::new(status, code, chain(error))
         }
-        ControlError::Link { .. } => Problem::new(502, "connection-lost", chain(error))
-            .with_hint("most often the machine has exited meanwhile"),
+        // The supervisor has ended, and its machine.
+        ControlError::Link { source: LinkError::Closed, .. } => {
+            Problem::new(409, "connection-lost", chain(error)).with_hint("the machine has exited meanwhile")
+        }
+        ControlError::Link { .. } => Problem::new(502, "connection-lost", chain(error)),
         ControlError::Guest { failure, .. } => {
             let (status, code) = match failure.kind {
                 FailureKind::CommandNotFound => (422, "command-not-found"),

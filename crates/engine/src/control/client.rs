@@ -150,6 +150,8 @@ impl ControlClient {
         let program = concat!("mimeo ", env!("CARGO_PKG_VERSION"));
         match timeout(HELLO_TIMEOUT, link::connect(reader, writer, 1, program)).await {
             Ok(Ok((link, _))) => Ok(Self { link, name }),
+            // It has ended before it has answered.
+            Ok(Err(LinkError::Closed)) => Err(ConnectError::NotRunning { name }),
             Ok(Err(source)) => Err(ConnectError::Hello { name, source }),
             Err(_) => Err(ConnectError::Silent { name, seconds: HELLO_TIMEOUT.as_secs() }),
         }
