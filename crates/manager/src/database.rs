@@ -146,7 +146,8 @@ impl Database {
 
     /// Closes all connections.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        // One that does not answer any more is closed by the kernel.
+        tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.ok();
     }
 }
 

@@ -176,8 +176,9 @@ impl Database {
 }
 
 impl Write<'_> {
-    /// Removes the events before this time, in microseconds since 1970, and records that.
-    pub(crate) async fn prune_events(&mut self, before: i64) -> Result<(), DatabaseError> {
+    /// Removes the oldest events before this time, in microseconds since 1970, so many at most, and records that. Returns whether
+    /// there are more.
+    pub(crate) async fn prune_events(&mut self, before: i64, at_once: i64) -> Result<bool, DatabaseError> {
         // The clock may have been set back: what follows an event that is kept, is kept.
         let query = sqlx::query("SELECT MIN(seq) FROM events WHERE time >= $1").bind(before);
         let row = query.fetch_one(self.connection()).in_time().await?;
@@ -185,16 +186,21 @@ impl Write<'_> {
             Some(seq) => seq,
             None => ChainEnd::read(self.connection()).await?.seq + 1,
         };
+        let oldest =
+            sqlx::query("SELECT MIN(seq) FROM events").fetch_one(self.connection()).in_time().await?;
+        let oldest = oldest.try_get::<Option<i64>, _>(0)?.unwrap_or(first_kept);
+        let end = first_kept.min(oldest.saturating_add(at_once));
         let query = sqlx::query("SELECT item FROM events WHERE seq < $1 ORDER BY seq DESC LIMIT 1");
-        let Some(row) = query.bind(first_kept).fetch_optional(self.connection()).in_time().await? else {
-            return Ok(());
+        let Some(row) = query.bind(end).fetch_optional(self.connection()).in_time().await? else {
+            return Ok(false);
         };
         let last = parse(&row.try_get::<String, _>(0)?)?;
         let delete = sqlx::query("DELETE FROM events WHERE seq <= $1").bind(last.seq);
         delete.execute(self.connection()).in_time().await?;
         let data = serde_json::json!({ "through": last.seq, "digest": last.digest });
         let resource = resource(ResourceKind::Manager, MANAGER);
-        self.event(EventDraft::of_manager(PRUNED, MANAGER, resource, data)).await
+        self.event(EventDraft::of_manager(PRUNED, MANAGER, resource, data)).await?;
+        Ok(end < first_kept)
     }
 }
 
@@ -244,8 +250,38 @@ mod tests {
 
     async fn prune(database: &Database, before: i64) {
         let mut write = database.write().await.expect("begun");
-        write.prune_events(before).await.expect("pruned");
+        assert!(!write.prune_events(before, 1000).await.expect("pruned"));
         write.commit().await.expect("committed");
+    }
+
+    #[tokio::test]
+    async fn many_events_are_removed_in_parts() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        execute(&database, "UPDATE events SET time = seq").await;
+        for (first, has_more) in [(3, true), (4, false), (4, false)] {
+            let mut write = database.write().await.expect("begun");
+            assert_eq!(write.prune_events(4, 2).await.expect("pruned"), has_more);
+            write.commit().await.expect("committed");
+            assert_eq!(database.first_event().await.expect("read"), Some(first));
+            assert_eq!(database.first_broken_event().await.expect("read"), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_happens_late_breaks_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = database(dir.path()).await;
+        // As if its last event had become visible after the end was read.
+        *database.chain_end.lock().await = Some(ChainEnd { seq: 3, digest: String::new() });
+        let mut write = database.write().await.expect("begun");
+        let refused = write.event(draft("e")).await;
+        assert!(matches!(refused, Err(DatabaseError::Sql(_))), "{refused:?}");
+        drop(write);
+        let mut write = database.write().await.expect("begun");
+        write.event(draft("e")).await.expect("recorded");
+        write.commit().await.expect("committed");
+        assert_eq!(database.first_broken_event().await.expect("read"), None);
     }
 
     #[tokio::test]

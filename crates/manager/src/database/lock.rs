@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -16,6 +16,8 @@ use crate::file_lock;
 const KEY: i64 = 0x6d_69_6d_65_6f;
 /// How long a manager waits for the lock of one that has ended: the server may notice later.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Without it the server would keep the lock of a manager that it cannot reach any more for hours.
+const NOTICE_LOSS: &str = "SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; SET tcp_user_timeout = 7000";
 /// Pause between two attempts to take the lock.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Pause between two looks at the connection that holds the lock.
@@ -89,6 +91,7 @@ async fn wait_for_session(url: &str) -> Result<Option<PgConnection>, sqlx::Error
 async fn open_session(url: &str) -> Result<Option<PgConnection>, sqlx::Error> {
     let open = async {
         let mut session = PgConnection::connect(url).await?;
+        session.execute(NOTICE_LOSS).await?;
         let query = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(KEY);
         let is_locked: bool = query.fetch_one(&mut session).await?;
         Ok(is_locked.then_some(session))

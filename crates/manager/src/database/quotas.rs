@@ -120,7 +120,7 @@ fn check(owner: &str, quota: &Quota, usage: &Usage, needed: &Usage) -> Result<()
 }
 
 async fn read_quota(connection: &mut AnyConnection, owner: &str) -> Result<Option<Quota>, DatabaseError> {
-    let row = sqlx::query(SELECT_QUOTA).bind(owner.to_owned()).fetch_optional(connection).await?;
+    let row = sqlx::query(SELECT_QUOTA).bind(owner.to_owned()).fetch_optional(connection).in_time().await?;
     row.as_ref().map(quota_from_row).transpose()
 }
 
@@ -147,7 +147,7 @@ async fn read_usage(connection: &mut AnyConnection, owner: &str) -> Result<Usage
     let [volumes, volume_bytes] = read_sums(connection, SELECT_VOLUMES, owner).await?;
     let mut usage =
         Usage { machines, cpus, memory_mib, disk_bytes, snapshots, snapshot_bytes, volumes, volume_bytes };
-    let pools = sqlx::query(SELECT_POOLS).bind(owner.to_owned()).fetch_all(connection).await?;
+    let pools = sqlx::query(SELECT_POOLS).bind(owner.to_owned()).fetch_all(connection).in_time().await?;
     for row in pools {
         let size = u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
         let clones = usage_of_clones(&parse(&row.try_get::<String, _>(1)?, "snapshot", "")?, size);
@@ -165,7 +165,7 @@ async fn read_sums<const COUNT: usize>(
     query: &'static str,
     owner: &str,
 ) -> Result<[u64; COUNT], DatabaseError> {
-    let row = sqlx::query(query).bind(owner.to_owned()).fetch_one(connection).await?;
+    let row = sqlx::query(query).bind(owner.to_owned()).fetch_one(connection).in_time().await?;
     let mut sums = [0; COUNT];
     for (index, sum) in sums.iter_mut().enumerate() {
         *sum = u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0);

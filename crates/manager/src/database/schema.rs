@@ -127,7 +127,9 @@ fn begin_statements(address: &Address) -> BeginStatements {
 fn options(address: &Address) -> AnyPoolOptions {
     let options = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
     match address {
-        Address::Postgres(_) => options,
+        Address::Postgres(_) => {
+            options.after_release(|connection, _| Box::pin(async move { answers(connection).await }))
+        }
         Address::Sqlite(_) => options
             .after_connect(|connection, _| {
                 Box::pin(async move {
@@ -139,6 +141,15 @@ fn options(address: &Address) -> AnyPoolOptions {
             })
             .after_release(|connection, _| Box::pin(is_reusable(connection))),
     }
+}
+
+/// Whether a connection still answers. One that does not would keep its place among the connections until the kernel gives it
+/// up.
+async fn answers(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Error> {
+    tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping())
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+    Ok(true)
 }
 
 /// Whether a SQLite connection is in no transaction. SQLite undoes a transaction by itself if the disk is full. `ROLLBACK`

@@ -50,7 +50,16 @@ impl<'a> Write<'a> {
     /// Records an event.
     pub(crate) async fn event(&mut self, draft: EventDraft<'_>) -> Result<(), DatabaseError> {
         let event = self.new_end.follow(draft);
-        super::events::insert(&mut self.transaction, &event).await?;
+        if let Err(error) = super::events::insert(&mut self.transaction, &event).await {
+            // A commit that was given up may have happened after the end was read: it is read again.
+            *self.chain_end = None;
+            return Err(match error {
+                DatabaseError::Duplicate => {
+                    DatabaseError::Sql(sqlx::Error::Protocol("the next event is there already".to_owned()))
+                }
+                other => other,
+            });
+        }
         self.new_end = ChainEnd { seq: event.seq, digest: event.digest };
         Ok(())
     }

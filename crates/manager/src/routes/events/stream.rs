@@ -86,7 +86,10 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => {
                         tracing::warn!(component = "events", error = chain(&error), "cannot read events");
-                        tokio::time::sleep(crate::DATABASE_RETRY_DELAY).await;
+                        tokio::select! {
+                            () = tokio::time::sleep(crate::DATABASE_RETRY_DELAY) => continue,
+                            () = self.app.end().cancelled() => return None,
+                        }
                     }
                 }
             }
