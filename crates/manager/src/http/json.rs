@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ApiError;
 use super::timed_body::BodyTimeout;
+use super::{ApiError, Rights};
 
 /// The largest JSON body of a request.
 const MAX_BYTES: usize = 4 << 20;
@@ -38,7 +38,12 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         check_type(&request)?;
+        let rights = request.extensions().get::<Rights>().cloned();
         let bytes = read(request.into_body(), MAX_BYTES).await?;
+        // The body may have been held back until the rights had ended.
+        if let Some(rights) = rights {
+            rights.check_changes().await?;
+        }
         // An absent body is an empty object, for requests of which every field is optional.
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         parse_object(bytes).map(Self).map_err(|reason| {

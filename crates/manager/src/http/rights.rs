@@ -78,6 +78,13 @@ impl Rights {
         }
     }
 
+    /// Refuses a caller whose rights have ended since the caller was authenticated.
+    pub(crate) async fn check_changes(&self) -> Result<()> {
+        let has_expired = self.caller.expires_at.is_some_and(|time| time <= Timestamp::now());
+        // An error means that the app has ended.
+        if has_expired || self.changes.has_changed().unwrap_or(false) { self.check().await } else { Ok(()) }
+    }
+
     /// Refuses a caller whose rights have ended.
     pub(crate) async fn check(&self) -> Result<()> {
         if self.caller.expires_at.is_some_and(|time| time <= Timestamp::now()) {

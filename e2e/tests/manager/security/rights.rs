@@ -83,6 +83,22 @@ fn a_removed_token(admin: &Client, client: &Client) {
     assert_ne!(admin.sh("m", "test -e /half")["exit_code"], 0, "nothing was written");
 }
 
+/// A change whose sender waits for the end of its token before it sends the body is not made.
+fn a_body_that_is_held_back(admin: &Client, client: &Client) {
+    let body = r#"{ "name": "more" }"#;
+    let length = body.len();
+    let headers = "content-type: application/json\r\nexpect: 100-continue\r\nconnection: close";
+    let headers = format!("{headers}\r\ncontent-length: {length}\r\n\r\n");
+    let mut socket = request(client, "POST /v1/tokens", &headers);
+    let mut begin = [0; 25];
+    socket.read_exact(&mut begin).expect("an answer");
+    assert_eq!(&begin, b"HTTP/1.1 100 Continue\r\n\r\n", "the token is accepted");
+    admin.delete(&format!("/v1/tokens/{}", token_of(client))).ok(200);
+    socket.write_all(body.as_bytes()).expect("sent");
+    let answer = rest(socket);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+}
+
 on_both_databases!(what_is_open_ends_with_the_rights, new, |world, database| {
     let manager = Manager::start_on(world, database, &[]);
     let admin = manager.admin();
@@ -96,6 +112,7 @@ on_both_databases!(what_is_open_ends_with_the_rights, new, |world, database| {
         client_with(&admin, &request)
     };
     a_removed_token(&admin, &of_alice(json!({})));
+    a_body_that_is_held_back(&admin, &of_alice(json!({})));
     let mut expiring = exec(&of_alice(json!({ "ttl_seconds": 10 })));
     let (mut of_role, mut of_disabled) = (exec(&alice), exec(&admin));
     assert_refused(&mut expiring, 401, "token-expired");

@@ -13,7 +13,7 @@ use crate::App;
 use crate::caller::ALL_SCOPES;
 use crate::database::{EventDraft, TokenRow, resource};
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Json, Result};
+use crate::http::{ApiError, Caller, Json, Result, Rights};
 
 /// The longest name.
 const MAX_NAME: usize = 100;
@@ -26,6 +26,7 @@ const MAX_TTL_SECONDS: u64 = 10 * 365 * 24 * 3600;
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     query: Query,
     Json(request): Json<CreateToken>,
 ) -> Result<Response> {
@@ -44,7 +45,7 @@ pub(super) async fn create(
         last_used_at: None,
     };
     let secret = crate::routes::new_secret();
-    store(&app, &caller, &TokenRow { item: item.clone(), user }, &secret).await?;
+    store(&app, &caller, &rights, &TokenRow { item: item.clone(), user }, &secret).await?;
     let location = format!("/v1/tokens/{}", item.id);
     // Caches must not store this answer.
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, "no-store".to_owned())];
@@ -53,9 +54,11 @@ pub(super) async fn create(
     Ok(response)
 }
 
-async fn store(app: &App, caller: &Caller, row: &TokenRow, secret: &str) -> Result<()> {
+async fn store(app: &App, caller: &Caller, rights: &Rights, row: &TokenRow, secret: &str) -> Result<()> {
     let item = &row.item;
     let mut write = app.database().write().await?;
+    // Nothing changes them any more before the commit.
+    rights.check_changes().await?;
     write.add_token(row, secret).await?;
     let data = json!({ "name": item.name, "scopes": item.scopes, "expires_at": item.expires_at });
     let (kind, resource) = ("token.created", resource(ResourceKind::Token, &*item.id));

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::App;
 use crate::database::{EventDraft, resource};
 use crate::http::query::Query;
-use crate::http::{Caller, Json, Result};
+use crate::http::{Caller, Json, Result, Rights};
 
 /// Changes a user's role, or disables a user, whose tokens are refused then.
 #[utoipa::path(patch, path = "/{id}", tag = "users", operation_id = "patch_user", request_body = PatchUser,
@@ -16,12 +16,15 @@ use crate::http::{Caller, Json, Result};
 pub(super) async fn change(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     Path(word): Path<String>,
     query: Query,
     Json(request): Json<PatchUser>,
 ) -> Result<Json<Item<User>>> {
     query.finish()?;
     let mut write = app.database().write().await?;
+    // Nothing changes them any more before the commit.
+    rights.check_changes().await?;
     let before = super::find(&app, &word).await?;
     let mut user = before.clone();
     user.role = request.role.unwrap_or(before.role);

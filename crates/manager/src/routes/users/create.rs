@@ -10,7 +10,7 @@ use crate::App;
 use crate::caller::LOCAL;
 use crate::database::{DatabaseError, EventDraft, resource};
 use crate::http::query::Query;
-use crate::http::{ApiError, Caller, Json, Result};
+use crate::http::{ApiError, Caller, Json, Result, Rights};
 
 /// The longest name.
 const MAX_NAME: usize = 32;
@@ -23,6 +23,7 @@ const RESERVED: [&str; 2] = [LOCAL, "manager"];
 pub(super) async fn create(
     State(app): State<App>,
     caller: Caller,
+    rights: Rights,
     query: Query,
     Json(request): Json<CreateUser>,
 ) -> Result<Response> {
@@ -32,6 +33,8 @@ pub(super) async fn create(
     let now = crate::routes::now();
     let user = User { id, name: request.name, role: request.role, disabled: false, created_at: now };
     let mut write = app.database().write().await?;
+    // Nothing changes them any more before the commit.
+    rights.check_changes().await?;
     let taken = || ApiError::new(409, "name-taken", format!("a user has, or had, the name {:?}", user.name));
     if write.is_owner_known(&user.name).await? {
         return Err(taken().with_hint("choose another name"));
