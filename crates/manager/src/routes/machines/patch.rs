@@ -1,11 +1,14 @@
 //! `PATCH …`: changes a machine's name, labels and time to live.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use mimeo_engine::machine::{Changes, Found};
 use mimeo_engine::{MachineName, act};
 use mimeo_manager_api::{Item, Machine, PatchMachine, ResourceKind};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::create::expiry;
 use crate::App;
@@ -17,6 +20,9 @@ use crate::http::{ApiError, Caller, Json, Result};
 use crate::operations;
 use crate::precondition::IfMatch;
 use crate::problems;
+
+/// How long a supervisor may take: nothing else is recorded meanwhile.
+const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Changes a machine's name, labels and time to live, in any state.
 #[utoipa::path(patch, path = "/{id}", tag = "machines", operation_id = "update", request_body = PatchMachine,
@@ -37,15 +43,9 @@ pub(super) async fn patch(
     let changes = changes(&request)?;
     let row = find(&app, &caller, &word).await?;
     check(&app, &row, &changes)?;
-    // No operation begins meanwhile.
+    // No operation is carried out meanwhile.
     let _turn = app.turns().take(&row.item.id).await;
-    let is_change = check_request(&app, &row.item.id, &if_match, &request).await?;
-    if changes != Changes::default() {
-        edit(&app, &in_engine(&app, &row)?, &changes).await?;
-    }
-    if is_change {
-        record(&app, &caller, &row.item.id, &request).await?;
-    }
+    change(&app, &caller, &row, &if_match, &request, &changes).await?;
     let item = find(&app, &caller, &row.item.id).await?.item;
     Ok(with_etag(item.version, Json(Item { item })))
 }
@@ -81,36 +81,35 @@ fn check(app: &App, row: &MachineRow, changes: &Changes) -> Result<()> {
     }
 }
 
-/// Refuses what cannot be recorded, before the engine changes the machine. Returns whether the request changes anything.
-async fn check_request(app: &App, id: &str, if_match: &IfMatch, request: &PatchMachine) -> Result<bool> {
-    let row = app.database().machine(id).await?.ok_or_else(|| ApiError::not_found("machine", id))?;
-    if_match.check(row.item.version)?;
-    let mut item = row.item.clone();
-    apply(&mut item, request)?;
-    let is_change = item != row.item;
-    let Some(name) = &request.name else { return Ok(is_change) };
-    let named = app.database().machines_named(name, None).await?;
-    let is_other = |row: &MachineRow| row.item.id != id && row.item.ended_at.is_none();
-    let is_taken = named.iter().any(|other| other.item.name == *name && is_other(other));
-    if is_taken { Err(operations::name_taken(name)) } else { Ok(is_change) }
-}
-
-/// Records the change. What the engine has changed may have been observed already.
-async fn record(app: &App, caller: &Caller, id: &str, request: &PatchMachine) -> Result<()> {
+/// Records the change, and has the engine make it: both or neither. The record reserves the name first.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    found: &MachineRow,
+    if_match: &IfMatch,
+    request: &PatchMachine,
+    changes: &Changes,
+) -> Result<()> {
+    let id = &*found.item.id;
     let mut write = app.database().write().await?;
     let before = write.machine(id).await?.ok_or_else(|| ApiError::not_found("machine", id))?;
+    if_match.check(before.item.version)?;
+    check(app, &before, changes)?;
     let mut row = before.clone();
     apply(&mut row.item, request)?;
-    if row != before {
-        write.store_machine(&mut row, &before).await.map_err(|error| match error {
-            DatabaseError::Duplicate => operations::name_taken(&row.item.name),
-            other => other.into(),
-        })?;
+    if row == before {
+        return Ok(());
     }
+    write.store_machine(&mut row, &before).await.map_err(|error| match error {
+        DatabaseError::Duplicate => operations::name_taken(&row.item.name),
+        other => other.into(),
+    })?;
     let data = json!({ "name": row.item.name, "labels": row.item.labels, "expires_at": row.item.expires_at });
     let (owner, resource) = (&row.item.owner, resource(ResourceKind::Machine, id));
-    let draft = EventDraft { kind: "machine.updated", actor: &caller.name, owner, resource, data };
-    write.event(draft).await?;
+    write.event(EventDraft { kind: "machine.updated", actor: &caller.name, owner, resource, data }).await?;
+    if *changes != Changes::default() {
+        edit(app, &in_engine(app, found)?, changes).await?;
+    }
     Ok(write.commit().await?)
 }
 
@@ -134,6 +133,11 @@ fn apply(item: &mut Machine, request: &PatchMachine) -> Result<()> {
 
 /// Changes the machine's record.
 async fn edit(app: &App, found: &Found, changes: &Changes) -> Result<()> {
-    let edited = act::edit(app.engine(), found, changes).await;
-    Ok(edited.map_err(|error| problems::act_problem(&error))?)
+    match timeout(EDIT_TIMEOUT, act::edit(app.engine(), found, changes)).await {
+        Ok(edited) => Ok(edited.map_err(|error| problems::act_problem(&error))?),
+        Err(_) => {
+            let detail = format!("the supervisor of {} has not answered in time", found.record.name);
+            Err(ApiError::new(504, "supervisor-silent", detail))
+        }
+    }
 }
