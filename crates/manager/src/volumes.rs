@@ -125,7 +125,11 @@ pub(crate) async fn record_removed(
 
 /// Waits until no other request creates or removes the volume.
 pub(crate) async fn take_turn(app: &App, name: &str) -> OwnedMutexGuard<()> {
-    app.turns().take(&format!("volume {name}")).await
+    app.turns().take(&turn_name(name)).await
+}
+
+fn turn_name(volume: &str) -> String {
+    format!("volume {volume}")
 }
 
 async fn read(app: &App, name: &VolumeName) -> Result<Option<Volume>> {
@@ -139,8 +143,8 @@ async fn read(app: &App, name: &VolumeName) -> Result<Option<Volume>> {
 pub(crate) async fn refresh(app: &App) -> std::result::Result<(), DatabaseError> {
     for row in app.database().volumes().await? {
         let Ok(name) = row.name.parse::<VolumeName>() else { continue };
-        // None is being made or removed meanwhile.
-        let _turn = take_turn(app, &row.name).await;
+        // One that is being made or removed is looked at later.
+        let Some(_turn) = app.turns().try_take(&turn_name(&row.name)) else { continue };
         let Ok(found) = read(app, &name).await else { continue };
         match found.filter(|volume| volume.created.as_microsecond() == row.created_at) {
             Some(volume) if row.bytes.is_none() => {

@@ -96,20 +96,26 @@ fn a_start_is_undone_when_its_operation_is_cancelled() {
 
 #[test]
 fn an_operation_that_nothing_carries_out_is_taken_up() {
-    let world = World::new(User::Root);
-    let database = Database::Postgres(Postgres::start());
+    let (world, database) = (World::new(User::Root), Database::Postgres(Postgres::start()));
     let manager = Manager::start_on(&world, &database, &[]);
     let client = manager.admin();
-    let _machine =
-        client.create(&json!({ "name": "web", "image": world.busybox(), "command": ["sleep", "1000"] }));
-    let stop = client.post("/v1/vms/web/stop?timeout=0&wait=60", &json!({})).ok(200).json();
-    let id = id_of(&stop).to_owned();
+    let id = stop_a_machine(&world, &client);
     client.post("/v1/vms/web/start?wait=60", &json!({})).ok(200);
     // As if the database had recorded it, and its answer had been lost.
     reopen(&database, &id, "request");
     client.get("/v1/vms/web/wait?state=exited&timeout=90").ok(200);
     let path = format!("/v1/operations/{id}/wait?timeout=60");
     assert_eq!(client.get(&path).ok(200).json()["item"]["status"], "succeeded");
+    client.post("/v1/vms/web/start?wait=60", &json!({})).ok(200);
+    // As if another one had begun meanwhile.
+    manager.end();
+    reopen(&database, &id, "request");
+    let updated = server(&database).sql("UPDATE machines SET item = (item::jsonb - 'operation')::text");
+    assert_eq!(updated, "UPDATE 1");
+    let manager = Manager::start_on(&world, &database, &[]);
+    let client = manager.client(client.token());
+    assert_eq!(operation(&client, &id)["status"], "cancelled");
+    assert_eq!(client.sh("web", "echo hello")["stdout"], "hello\n");
     client.delete("/v1/vms/web?wait=60").ok(200);
     manager.end();
     world.assert_empty();
@@ -117,14 +123,10 @@ fn an_operation_that_nothing_carries_out_is_taken_up() {
 
 #[test]
 fn an_operation_that_cannot_be_read_fails_and_holds_up_nothing() {
-    let world = World::new(User::Root);
-    let database = Database::Postgres(Postgres::start());
+    let (world, database) = (World::new(User::Root), Database::Postgres(Postgres::start()));
     let manager = Manager::start_on(&world, &database, &[]);
     let client = manager.admin();
-    let _machine =
-        client.create(&json!({ "name": "web", "image": world.busybox(), "command": ["sleep", "1000"] }));
-    let stop = client.post("/v1/vms/web/stop?timeout=0&wait=60", &json!({})).ok(200).json();
-    let id = id_of(&stop).to_owned();
+    let id = stop_a_machine(&world, &client);
     manager.end();
     reopen(&database, &id, r#"'{"kind":"of_a_later_version"}'"#);
     let manager = Manager::start_on(&world, &database, &[]);
@@ -138,12 +140,29 @@ fn an_operation_that_cannot_be_read_fails_and_holds_up_nothing() {
     world.assert_empty();
 }
 
+/// Creates the machine `web` and stops it; returns the id of the last operation.
+fn stop_a_machine(world: &World, client: &Client) -> String {
+    let request = json!({ "name": "web", "image": world.busybox(), "command": ["sleep", "1000"] });
+    let _machine = client.create(&request);
+    let stop = client.post("/v1/vms/web/stop?timeout=0&wait=60", &json!({})).ok(200).json();
+    id_of(&stop).to_owned()
+}
+
+fn server(database: &Database) -> &Postgres {
+    let Database::Postgres(server) = database else { panic!("not PostgreSQL") };
+    server
+}
+
 /// Makes a finished operation unfinished, with this request.
 fn reopen(database: &Database, id: &str, request: &str) {
-    let Database::Postgres(server) = database else { panic!("not PostgreSQL") };
+    let server = server(database);
     let item = r#"replace(item, '"status":"succeeded"', '"status":"running"')"#;
     let updated = server.sql(&format!(
         "UPDATE operations SET status = 'running', finished_at = NULL, item = {item}, request = {request} WHERE id = '{id}'"
     ));
+    assert_eq!(updated.trim(), "UPDATE 1");
+    // The machine that it changes names it.
+    let machine = format!("(item::jsonb || jsonb_build_object('operation', '{id}'))::text");
+    let updated = server.sql(&format!("UPDATE machines SET item = {machine} WHERE name = 'web'"));
     assert_eq!(updated.trim(), "UPDATE 1");
 }

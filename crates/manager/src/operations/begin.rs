@@ -57,12 +57,14 @@ pub(crate) async fn begin(
     let before = before.ok_or_else(|| ApiError::not_found("machine", machine))?;
     if_match.check(before.item.version)?;
     let current = before.item.operation.as_deref().and_then(|id| app.operations().get(id));
-    if let (Desired::Absent, OperationRequest::Delete { timeout, .. }, Some(live)) =
+    if let (Desired::Absent, OperationRequest::Delete { timeout, force, .. }, Some(live)) =
         (before.desired, &request, &current)
     {
         // It is being removed already.
-        let (app, machine, timeout) = (app.clone(), machine.to_owned(), *timeout);
-        app.clone().spawn(async move { lifecycle::hasten(&app, &machine, timeout).await });
+        if *force && *caller != Caller::manager() {
+            let (app, machine, timeout) = (app.clone(), machine.to_owned(), *timeout);
+            app.clone().spawn(async move { lifecycle::hasten(&app, &machine, timeout).await });
+        }
         return Ok(Begun { machine: before.item, live: live.clone() });
     }
     check(&before, &request, current.as_ref())?;

@@ -14,6 +14,8 @@ use crate::convert::{self, ConvertError};
 use crate::database::MachineRow;
 use crate::live::LiveOperation;
 
+/// How long a pool may take to release clones.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause before a clone is started again, while the supervisor of an earlier attempt still undoes it.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
@@ -65,7 +67,12 @@ pub(super) async fn release(
 ) -> Vec<Result<(), SpawnError>> {
     let count = clones.len();
     let named = |overrides: CloneOverrides| Some((overrides.id.clone()?, overrides));
-    match reservation.release(clones.into_iter().filter_map(named).collect()).await {
+    let released = reservation.release(clones.into_iter().filter_map(named).collect());
+    let Ok(released) = tokio::time::timeout(RELEASE_TIMEOUT, released).await else {
+        tracing::warn!(component = "pools", "a pool does not answer: starting the clones without it");
+        return (0..count).map(|_| Err(SpawnError::Gone)).collect();
+    };
+    match released {
         Ok(cloned) => cloned.into_iter().map(|cloned| cloned.outcome.map(drop)).collect(),
         Err(error) => {
             let error = mimeo_engine::cause::chain(&error);
@@ -89,8 +96,12 @@ pub(super) async fn create(
     };
     let Ok(snapshot) = SnapshotId::try_from(snapshot.to_owned()) else { return Outcome::Cancelled };
     if let Some(reservation) = reservation {
-        // It takes milliseconds, and nothing can stop the pool then.
-        if let Some(Ok(())) = release(reservation, vec![overrides.clone()]).await.pop() {
+        // It takes milliseconds, and nothing can stop the pool then: it is not cancelled.
+        let released = tokio::select! {
+            mut released = release(reservation, vec![overrides.clone()]) => released.pop(),
+            () = app.end().cancelled() => return Outcome::Interrupted,
+        };
+        if let Some(Ok(())) = released {
             return Outcome::Succeeded;
         }
     }

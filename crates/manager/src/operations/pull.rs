@@ -147,7 +147,7 @@ fn options(request: &PullImage, login: Option<RegistryLogin>) -> PullOptions {
 
 /// An earlier manager has begun the pull, with a login.
 pub(super) fn login_lost() -> Problem {
-    Problem::new(409, "login-lost", "cannot pull the image: the manager was restarted, and stores no logins")
+    Problem::new(409, "login-lost", "cannot pull the image: the manager was restarted, or lost its database meanwhile, and stores no logins")
         .with_hint("repeat the request")
 }
 

@@ -106,15 +106,19 @@ pub(crate) async fn resume_unfinished(app: &App) -> Result<usize, DatabaseError>
         // It may have finished since it was read.
         let row = app.database().operation(&row.item.id).await?;
         if let Some(row) = row.filter(|row| !row.item.status.is_finished()) {
-            resume(app, row).await;
+            resume(app, row).await?;
             count += 1;
         }
     }
     Ok(count)
 }
 
-async fn resume(app: &App, row: OperationRow) {
+async fn resume(app: &App, row: OperationRow) -> Result<(), DatabaseError> {
     match serde_json::from_str(&row.request) {
+        Ok(request) if is_superseded(app, &row, &request).await? => {
+            let live = app.operations().add(row.item, &row.owner, None);
+            finish(app, &live, Outcome::Cancelled).await;
+        }
         Ok(request) => drop(spawn(app, row.item, &row.owner, request, Secrets::default())),
         Err(error) => {
             let problem =
@@ -127,4 +131,23 @@ async fn resume(app: &App, row: OperationRow) {
             finish(app, &live, Outcome::failed(problem)).await;
         }
     }
+    Ok(())
+}
+
+/// Whether the operation's machine has ended, or is changed by another operation, which began while nothing carried this one
+/// out.
+async fn is_superseded(
+    app: &App,
+    row: &OperationRow,
+    request: &OperationRequest,
+) -> Result<bool, DatabaseError> {
+    use OperationRequest::{Create, Delete, Pause, Restart, Resume, Start, Stop};
+    if !matches!(
+        request,
+        Create { .. } | Start | Stop { .. } | Restart { .. } | Pause | Resume | Delete { .. }
+    ) {
+        return Ok(false);
+    }
+    let machine = app.database().machine(&row.item.resource.id).await?;
+    Ok(machine.is_none_or(|machine| machine.item.operation.as_ref() != Some(&row.item.id)))
 }

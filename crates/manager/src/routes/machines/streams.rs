@@ -196,6 +196,7 @@ async fn start_for_client(
     found: Found,
     size: Option<TerminalSize>,
 ) -> Result<Found> {
+    operations::check_idle(app, row, &OperationRequest::Start)?;
     // No operation is carried out meanwhile.
     let _turn = app.turns().take(found.record.id.as_str()).await;
     let (id, name) = (&*row.item.id, &row.item.name);
