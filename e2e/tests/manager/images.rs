@@ -2,10 +2,11 @@
 
 use std::net::TcpListener;
 
-use e2e::{Client, LOGIN, Manager, Registry, StallingProxy, User, World, as_root_and_user, until};
+use e2e::{Client, LOGIN, Manager, Registry, User, World, as_root_and_user, until};
 use serde_json::{Value, json};
 
 use crate::security::new_user;
+use crate::slow_image::SlowImage;
 
 fn encoded(name: &str) -> String {
     name.replace('/', "%2F").replace('@', "%40")
@@ -96,19 +97,14 @@ fn a_pull_that_fails_says_why() {
 #[test]
 fn a_cancelled_pull_leaves_nothing() {
     let world = World::new(User::Root);
-    drop(world.busybox());
-    let registry = Registry::start();
-    let name = registry.push(&world.files().join("busybox"), "slow");
-    // The manifest arrives, the layer does not.
-    let proxy = StallingProxy::new(&registry.address, 40_000);
-    let reference = name.replace(&registry.address, &proxy.address);
+    let slow = SlowImage::serve(&world);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
-    let accepted = client.post("/v1/images/pull", &json!({ "reference": reference })).ok(202);
+    let accepted = client.post("/v1/images/pull", &json!({ "reference": slow.reference })).ok(202);
     let operation = accepted.header("location").expect("a location").to_owned();
     let seen = until("the pull has begun", || {
         let item = client.get(&operation).ok(200).json()["item"].clone();
-        (item["stage"] == "download" && proxy.forwarded() > 0).then_some(item)
+        (item["stage"] == "download" && slow.proxy.forwarded() > 0).then_some(item)
     });
     assert_eq!(seen["progress"]["unit"], "bytes", "{seen}");
     assert_eq!(seen["result"]["layers_total"], 1, "{seen}");
@@ -124,23 +120,19 @@ fn a_cancelled_pull_leaves_nothing() {
 #[test]
 fn a_killed_manager_continues_a_pull_later() {
     let world = World::new(User::Root);
-    drop(world.busybox());
-    let registry = Registry::start();
-    let name = registry.push(&world.files().join("busybox"), "slow");
-    let proxy = StallingProxy::new(&registry.address, 40_000);
-    let reference = name.replace(&registry.address, &proxy.address);
+    let slow = SlowImage::serve(&world);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
-    let accepted = client.post("/v1/images/pull", &json!({ "reference": reference })).ok(202).json();
-    until("the pull has begun", || (proxy.forwarded() > 0).then_some(()));
+    let accepted = client.post("/v1/images/pull", &json!({ "reference": slow.reference })).ok(202).json();
+    until("the pull has begun", || (slow.proxy.forwarded() > 0).then_some(()));
     manager.kill();
-    proxy.lift_limit();
+    slow.proxy.lift_limit();
     let manager = Manager::start(&world, &[]);
     let client = manager.client(client.token());
     let id = accepted["operation"]["id"].as_str().expect("an id");
     let done = client.get(&format!("/v1/operations/{id}/wait?timeout=120")).ok(200).json()["item"].clone();
     assert_eq!(done["status"], "succeeded", "{done}");
-    assert_eq!(names(&client), [json!(reference)]);
+    assert_eq!(names(&client), [json!(slow.reference)]);
     manager.end();
     world.assert_empty();
 }

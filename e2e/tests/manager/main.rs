@@ -22,6 +22,7 @@ mod recovery;
 mod runtime_snapshots;
 mod schemathesis;
 mod security;
+mod slow_image;
 mod snapshots;
 mod streams;
 mod systemd;

@@ -1,9 +1,10 @@
 //! Quotas of users.
 
-use e2e::{Answer, Client, Manager, Registry, StallingProxy, User, World, on_both_databases, until};
+use e2e::{Answer, Client, Manager, User, World, on_both_databases, until};
 use serde_json::{Value, json};
 
 use crate::security::new_user;
+use crate::slow_image::{SlowImage, begin_creation};
 
 const REFUSED: (u16, &str) = (403, "quota-exceeded");
 
@@ -72,25 +73,14 @@ on_both_databases!(a_quota_is_one_users, new, |world, database| {
 #[test]
 fn a_machine_counts_while_it_is_being_created() {
     let world = World::new(User::Root);
-    drop(world.busybox());
-    let registry = Registry::start();
-    let name = registry.push(&world.files().join("busybox"), "slow");
-    let proxy = StallingProxy::new(&registry.address, 40_000);
-    let image = name.replace(&registry.address, &proxy.address);
+    let slow = SlowImage::serve(&world);
     let manager = Manager::start(&world, &[]);
     let admin = manager.admin();
     let alice = new_user(&admin, "alice", "user");
     set(&admin, &json!({ "machines": 1 }));
-    let request = json!({ "name": "slow", "image": image, "registry": { "insecure": [proxy.address] } });
-    let accepted = alice.post("/v1/containers", &request).ok(202);
-    let operation = accepted.header("location").expect("a location").to_owned();
-    until("the pull has begun", || {
-        (alice.get(&operation).ok(200).json()["item"]["stage"] == "image").then_some(())
-    });
+    begin_creation(&alice, &slow.request("slow"));
     assert_eq!(usage(&alice)["machines"], 1);
-    let mut second = request.clone();
-    second["name"] = "second".into();
-    refused(&alice, "/v1/containers", &second, "machines");
+    refused(&alice, "/v1/containers", &slow.request("second"), "machines");
     alice.delete("/v1/vms/slow?wait=60").ok(200);
     assert_eq!(usage(&alice)["machines"], 0);
     // What could not be created uses nothing.

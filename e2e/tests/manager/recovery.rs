@@ -1,7 +1,9 @@
 //! What is requested is done, whatever happens meanwhile.
 
-use e2e::{Client, LOGIN, Manager, Registry, StallingProxy, User, World, until};
+use e2e::{Client, LOGIN, Manager, Registry, User, World, until};
 use serde_json::{Value, json};
+
+use crate::slow_image::{SlowImage, begin_creation};
 
 fn item(client: &Client, machine: &str) -> Value {
     client.get(&format!("/v1/vms/{machine}")).ok(200).json()["item"].clone()
@@ -84,20 +86,10 @@ fn a_failed_creation_says_why_and_leaves_nothing() {
 #[test]
 fn a_removal_cancels_a_creation() {
     let world = World::new(User::Root);
-    drop(world.busybox());
-    let registry = Registry::start();
-    let name = registry.push(&world.files().join("busybox"), "slow");
-    // The manifest arrives, the layer does not.
-    let proxy = StallingProxy::new(&registry.address, 40_000);
-    let image = name.replace(&registry.address, &proxy.address);
+    let slow = SlowImage::serve(&world);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
-    let request = json!({ "name": "slow", "image": image, "registry": { "insecure": [proxy.address] } });
-    let accepted = client.post("/v1/containers", &request).ok(202);
-    let operation = accepted.header("location").expect("a location").to_owned();
-    until("the pull has begun", || {
-        (client.get(&operation).ok(200).json()["item"]["stage"] == "image").then_some(())
-    });
+    let operation = begin_creation(&client, &slow.request("slow"));
     client.delete("/v1/vms/slow?wait=60").ok(200);
     assert_eq!(client.get(&operation).ok(200).json()["item"]["status"], "cancelled");
     client.get("/v1/vms/slow").problem(404, "not-found");
@@ -112,20 +104,12 @@ fn a_creation_says_that_its_login_was_lost() {
     let registry = Registry::start_with_login();
     let credentials = format!("--dest-creds={}:{}", LOGIN.0, LOGIN.1);
     let name = registry.push_with(&[&credentials], &world.files().join("busybox"), "app");
-    // The manifest arrives, the layer does not.
-    let proxy = StallingProxy::new(&registry.address, 40_000);
-    let image = name.replace(&registry.address, &proxy.address);
+    let slow = SlowImage::of(registry, &name);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
-    let auth = json!({ "username": LOGIN.0, "password": LOGIN.1 });
-    let request = json!({
-        "name": "web", "image": image, "registry": { "insecure": [proxy.address], "auth": auth },
-    });
-    let accepted = client.post("/v1/containers", &request).ok(202);
-    let operation = accepted.header("location").expect("a location").to_owned();
-    until("the pull has begun", || {
-        (client.get(&operation).ok(200).json()["item"]["stage"] == "image").then_some(())
-    });
+    let mut request = slow.request("web");
+    request["registry"]["auth"] = json!({ "username": LOGIN.0, "password": LOGIN.1 });
+    let operation = begin_creation(&client, &request);
     manager.kill();
     let manager = Manager::start(&world, &[]);
     let client = manager.client(client.token());
@@ -133,7 +117,7 @@ fn a_creation_says_that_its_login_was_lost() {
     assert_eq!(ended["error"]["code"], "login-lost", "{ended}");
     assert_eq!(item(&client, "web")["failure"]["code"], "login-lost");
     client.delete("/v1/vms/web?wait=60").ok(200);
-    proxy.lift_limit();
+    slow.proxy.lift_limit();
     client.post("/v1/containers?wait=120", &request).ok(201);
     client.delete("/v1/vms/web?force=true&wait=60").ok(200);
     manager.end();
