@@ -104,7 +104,7 @@ fn a_creation_says_that_its_login_was_lost() {
     let registry = Registry::start_with_login();
     let credentials = format!("--dest-creds={}:{}", LOGIN.0, LOGIN.1);
     let name = registry.push_with(&[&credentials], &world.files().join("busybox"), "app");
-    let slow = SlowImage::of(registry, &name);
+    let slow = SlowImage::hold_back(registry, &name);
     let manager = Manager::start(&world, &[]);
     let client = manager.admin();
     let mut request = slow.request("web");

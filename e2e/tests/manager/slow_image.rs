@@ -18,11 +18,11 @@ impl SlowImage {
         drop(world.busybox());
         let registry = Registry::start();
         let name = registry.push(&world.files().join("busybox"), "slow");
-        Self::of(registry, &name)
+        Self::hold_back(registry, &name)
     }
 
-    /// Serves an image of this name.
-    pub(crate) fn of(registry: Registry, name: &str) -> Self {
+    /// Serves the image of this name, and holds its layer back.
+    pub(crate) fn hold_back(registry: Registry, name: &str) -> Self {
         let proxy = StallingProxy::new(&registry.address, BYTES);
         let reference = name.replace(&registry.address, &proxy.address);
         Self { _registry: registry, proxy, reference }
