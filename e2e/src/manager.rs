@@ -53,7 +53,12 @@ impl Manager {
     /// Starts a manager on a free port of the loopback interface, with further arguments.
     #[must_use]
     pub fn start(world: &World, arguments: &[&str]) -> Self {
-        let all = ["manager", "--listen", "127.0.0.1:0"].iter().chain(arguments);
+        let mut all = vec!["manager", "--listen", "127.0.0.1:0"];
+        let server = if arguments.contains(&"--database") { None } else { world.postgres() };
+        if let Some(url) = &server {
+            all.extend(["--database", url]);
+        }
+        all.extend(arguments);
         Self::spawn(world.command(all))
     }
 

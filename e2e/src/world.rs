@@ -32,6 +32,8 @@ pub struct World {
     mounted: bool,
     /// Additional environment variables for the world's programs.
     variables: Vec<(String, std::ffi::OsString)>,
+    /// The server of its managers, if the test run puts their records there.
+    postgres: std::sync::OnceLock<crate::Postgres>,
 }
 
 /// Cargo's target directory.
@@ -110,7 +112,8 @@ impl World {
         // A short path, because paths of sockets are limited in length.
         let dir = tempfile::Builder::new().prefix("mm").tempdir_in("/tmp").expect("a directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        let world = Self { dir, user, mounted: false, variables: Vec::new() };
+        let world =
+            Self { dir, user, mounted: false, variables: Vec::new(), postgres: std::sync::OnceLock::new() };
         for path in [world.home(), world.run_dir(), world.files()] {
             fs::create_dir_all(&path).expect("a directory");
             world.chown(&path);
@@ -343,6 +346,14 @@ impl World {
             assert!(left.is_empty(), "outlived its test: {left:#?}");
             assert!(sockets.is_empty(), "sockets are left: {sockets:#?}");
         }
+    }
+}
+
+impl World {
+    /// The address of a PostgreSQL server for its managers, if the test run puts their records there.
+    pub(crate) fn postgres(&self) -> Option<String> {
+        let is_requested = std::env::var_os("MIMEO_E2E_DATABASE").is_some_and(|value| value == "postgres");
+        is_requested.then(|| self.postgres.get_or_init(crate::Postgres::start).url())
     }
 }
 
