@@ -126,9 +126,9 @@ impl Database {
         self.begin(self.begin.durable).await
     }
 
-    /// Begins a write transaction for what was observed. With SQLite its commit does not wait for the disk: it survives the manager, but a
-    /// power failure within a moment may undo it, with all that follow it. The machines have ended then, too, and the next
-    /// manager observes that.
+    /// Begins a write transaction for what was observed. With SQLite its commit does not wait for the disk: it survives the
+    /// manager, but a power failure within a moment may undo it, with all that follow it. The machines have ended then, too,
+    /// and the next manager observes that.
     pub(crate) async fn write_observed(&self) -> Result<Write<'_>, DatabaseError> {
         self.begin(self.begin.observed).await
     }

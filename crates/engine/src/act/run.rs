@@ -156,7 +156,8 @@ pub async fn start_unless(
     })
 }
 
-/// As [`start_unless`], without an end before the machine runs, for a caller that holds a reservation of what it considers necessary until this returns.
+/// As [`start_unless`], but never cancelled, for a caller that holds a reservation of what it considers necessary until this
+/// returns.
 ///
 /// # Errors
 /// As [`start`](super::start).

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 /// How long a statement, a commit or the turn to write may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the database is asked, and may take only so long.
+/// A request to the database that is given up when it takes too long.
 pub(super) trait InTime<T>: Future<Output = Result<T, sqlx::Error>> + Sized {
-    /// Completes in time, or fails.
+    /// Waits for the answer at most [`TIMEOUT`].
     async fn in_time(self) -> Result<T, sqlx::Error> {
         timeout(TIMEOUT, self).await.unwrap_or_else(|_| Err(late("it has not answered in time")))
     }
@@ -19,7 +19,7 @@ pub(super) trait InTime<T>: Future<Output = Result<T, sqlx::Error>> + Sized {
 
 impl<T, F: Future<Output = Result<T, sqlx::Error>>> InTime<T> for F {}
 
-/// Takes the lock in time, or fails.
+/// Waits for the lock at most [`TIMEOUT`].
 pub(super) async fn lock_in_time<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, sqlx::Error> {
     timeout(TIMEOUT, mutex.lock()).await.map_err(|_| late("others have written to it for too long"))
 }

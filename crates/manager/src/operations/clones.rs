@@ -113,8 +113,8 @@ async fn try_record(
     write.commit().await
 }
 
-/// Records that the fate of the clones that remain is not known to this operation, which has failed: those that run were
-/// started by it.
+/// Records, for an operation that has failed unexpectedly, that it has not decided what becomes of its remaining clones. One
+/// that runs is kept.
 pub(super) async fn record_undecided(app: &App, live: &LiveOperation, problem: &Problem) {
     let end = |machine| (machine, CloneEnd::Undone(problem.clone(), problem.to_string()));
     let ends: Vec<_> = pending(&results(live)).into_iter().map(end).collect();
