@@ -61,6 +61,8 @@ pub(crate) struct Database {
     last_event: watch::Sender<i64>,
     /// Notified when tokens or users were changed.
     rights: watch::Sender<()>,
+    /// Notified when machines expire at other times than before.
+    expiries: watch::Sender<()>,
     lock: Arc<DatabaseLock>,
 }
 
@@ -121,6 +123,11 @@ impl Database {
         self.rights.subscribe()
     }
 
+    /// Notified when machines expire at other times than before.
+    pub(crate) fn expiry_changes(&self) -> watch::Receiver<()> {
+        self.expiries.subscribe()
+    }
+
     /// Begins a write transaction. Once committed, it survives a power failure. Dropping it without a commit undoes it.
     pub(crate) async fn write(&self) -> Result<Write<'_>, DatabaseError> {
         self.begin(self.begin.durable).await
@@ -136,7 +143,7 @@ impl Database {
     async fn begin(&self, statement: &'static str) -> Result<Write<'_>, DatabaseError> {
         let chain_end = lock_in_time(&self.chain_end).await?;
         let transaction = self.pool.begin_with(statement).in_time().await?;
-        Write::begin(transaction, chain_end, &self.last_event, &self.rights).await
+        Write::begin(transaction, chain_end, self).await
     }
 
     /// Waits until another manager has taken the database over, while this one could not reach it.

@@ -18,32 +18,37 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long finished operations and removed machines can be read.
 const RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Looks at the clock between two removals of what is older than that.
-const LOOKS_PER_CLEANUP: u32 = 30;
+/// Time between two removals of what is older than that.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Removes expired machines as their time is over, until the manager ends.
 pub(crate) async fn run(app: App) {
-    for look in 0_u32.. {
-        let pause = match look_once(&app, look.is_multiple_of(LOOKS_PER_CLEANUP)).await {
-            Ok(pause) => pause,
+    let mut changes = app.database().expiry_changes();
+    let mut cleaned_at = None;
+    loop {
+        let now = Timestamp::now();
+        let is_cleanup = cleaned_at.is_none_or(|time| is_cleanup_due(time, now));
+        let pause = match look_once(&app, now, is_cleanup).await {
+            Ok(pause) => {
+                cleaned_at = if is_cleanup { Some(now) } else { cleaned_at };
+                pause
+            }
             Err(error) => {
                 tracing::warn!(component = "expiry", error = chain(&error), "cannot remove expired machines");
                 MAX_PAUSE
             }
         };
-        let mut changes = app.database().last_event();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // A new machine may expire earlier.
-            changed = changes.changed(), if pause > Duration::from_millis(100) => drop(changed),
+            // A machine may expire earlier than those that were known. The database, which the app has, sends it.
+            _ = changes.changed() => {}
             () = app.end().cancelled() => return,
         }
     }
 }
 
 /// Removes what has expired. Returns the time until the next machine is to be looked at.
-async fn look_once(app: &App, is_cleanup: bool) -> Result<Duration, DatabaseError> {
-    let now = Timestamp::now();
+async fn look_once(app: &App, now: Timestamp, is_cleanup: bool) -> Result<Duration, DatabaseError> {
     for row in app.database().machines_expired_at((now + NOTICE).as_microsecond()).await? {
         let Some(time) = row.item.expires_at else { continue };
         // It comes before the end even if no manager ran then, or the clock was set.
@@ -57,6 +62,11 @@ async fn look_once(app: &App, is_cleanup: bool) -> Result<Duration, DatabaseErro
     }
     let Some(next) = app.database().first_expiry().await? else { return Ok(MAX_PAUSE) };
     Ok(pause_until(next, now.as_microsecond()))
+}
+
+/// Whether it is time to forget again what ended long ago. The clock may have been set, forward or back.
+fn is_cleanup_due(last: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(last).unsigned_abs() >= CLEANUP_INTERVAL
 }
 
 /// The pause until a machine's notice or end, in microseconds since 1970. A machine that should have ended already could not
@@ -103,6 +113,15 @@ async fn forget(app: &App, now: Timestamp) -> Result<(), DatabaseError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_makes_a_cleanup_due() {
+        let time = Timestamp::from_second(1_000_000).expect("a time");
+        let at = |seconds: i64| time + jiff::SignedDuration::from_secs(seconds);
+        for (seconds, is_due) in [(0, false), (299, false), (300, true), (-299, false), (-86_400, true)] {
+            assert_eq!(is_cleanup_due(time, at(seconds)), is_due, "{seconds}");
+        }
+    }
 
     #[test]
     fn the_next_look_is_at_the_notice_then_at_the_end() {

@@ -77,6 +77,9 @@ pub(crate) async fn record_change(
 /// Brings the row of one machine up to date. A machine that was made without the manager gets a row.
 pub(crate) async fn refresh(app: &App, id: &MachineId) -> Result<(), DatabaseError> {
     let Some(before) = app.database().machine(id.as_str()).await? else { return adopt(app, id).await };
+    if is_being_created(app, &before) {
+        return Ok(());
+    }
     let mut row = before.clone();
     apply(app, &mut row);
     if row == before {
@@ -93,6 +96,12 @@ pub(crate) async fn refresh(app: &App, id: &MachineId) -> Result<(), DatabaseErr
     write.store_machine(&mut row, &before).await?;
     record_change(&mut write, &row, &before).await?;
     write.commit().await
+}
+
+/// Whether an operation makes the machine, and will record what has become of it.
+fn is_being_created(app: &App, row: &MachineRow) -> bool {
+    let operation = row.item.operation.as_deref().and_then(|id| app.operations().get(id));
+    operation.and_then(|live| live.created_machine()).as_deref() == Some(&*row.item.id)
 }
 
 /// Makes a row for a machine that was made without the manager.

@@ -16,10 +16,13 @@ pub(crate) async fn run(app: App, mut watcher: Watcher) {
         };
         // A record that was never readable has no row.
         let Change { id: Some(id), machine, .. } = change else { continue };
-        if machine.is_some_and(|found| is_orphan(&found)) {
+        if machine.as_ref().is_some_and(is_orphan) {
             sweep(&app, &id).await;
         }
-        refresh(&app, &id).await;
+        // What waits in a pool has no row, or is being taken.
+        if machine.is_none_or(|found| !found.record.waiting) {
+            refresh(&app, &id).await;
+        }
     }
 }
 

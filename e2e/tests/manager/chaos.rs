@@ -118,8 +118,9 @@ impl Load<'_> {
             return;
         };
         match answer.status {
-            // The manager that was killed had not recorded the creation, or has recorded the removal.
-            404 => {}
+            // The manager that was killed had not recorded the creation, or has recorded the removal; or the next one has just
+            // carried that out.
+            404 | 410 => {}
             _ => drop(answer.ok(200)),
         }
         self.ledger.doubtful.remove(&name);

@@ -1,8 +1,10 @@
 //! Clones that are started before they are requested.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::page_server::SharedPageServer;
 use super::record::ServeRecord;
@@ -18,6 +20,9 @@ use crate::{Engine, Home};
 /// Consecutive failures after which the pool starts no more clones until one is requested.
 const MAX_FAILURES: u32 = 3;
 
+/// How long the pool leaves the CPUs to a clone that was taken, before it starts another in its place.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// Clones that are ready, and those that are being started.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -31,6 +36,7 @@ pub(super) struct Pool {
     ready: VecDeque<ServedClone>,
     starting: JoinSet<Result<ServedClone, SpawnError>>,
     failures: u32,
+    taken_at: Option<Instant>,
 }
 
 impl Pool {
@@ -45,6 +51,7 @@ impl Pool {
             ready: VecDeque::new(),
             starting: JoinSet::new(),
             failures: 0,
+            taken_at: None,
         }
     }
 
@@ -69,7 +76,7 @@ impl Pool {
     pub(super) fn fill(&mut self, engine: &Engine) {
         // Drops clones that died in the pool.
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
-        if self.ready.len() >= self.size || !self.starting.is_empty() || self.failures >= MAX_FAILURES {
+        if !self.may_start() || self.start_at().is_some_and(|time| time > Instant::now()) {
             return;
         }
         let requested = self
@@ -81,10 +88,23 @@ impl Pool {
         });
     }
 
+    /// Whether a clone is missing, and may be started.
+    fn may_start(&self) -> bool {
+        self.ready.len() < self.size && self.starting.is_empty() && self.failures < MAX_FAILURES
+    }
+
+    /// When the next clone is started; none is now. More than half of the clones are missing only while many are requested:
+    /// they are started meanwhile.
+    fn start_at(&self) -> Option<Instant> {
+        let taken_at = self.taken_at.filter(|_| self.ready.len() * 2 >= self.size)?;
+        Some(taken_at + QUIET)
+    }
+
     /// Takes a clone that is ready, if there is one.
     pub(super) fn take_ready(&mut self) -> Option<ServedClone> {
         self.failures = 0;
         self.ready.retain_mut(|clone| clone.supervisor.is_alive());
+        self.taken_at = Some(Instant::now());
         self.ready.pop_front()
     }
 
@@ -93,12 +113,15 @@ impl Pool {
         self.ready.len()
     }
 
-    /// Adds the next clone that was started. Does not return while none is being started;
-    /// cancellation-safe.
+    /// Adds the next clone that was started, or waits until one is to be started. Does not return while neither is to be
+    /// expected; cancellation-safe.
     pub(super) async fn step(&mut self) {
         let started = match self.starting.join_next().await {
             Some(started) => started,
-            None => std::future::pending().await,
+            None => match self.start_at().filter(|_| self.may_start()) {
+                Some(time) => return tokio::time::sleep_until(time).await,
+                None => std::future::pending().await,
+            },
         };
         match started {
             Ok(Ok(clone)) => {

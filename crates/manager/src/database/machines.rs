@@ -242,6 +242,9 @@ impl Write<'_> {
         .execute(self.connection())
         .in_time()
         .await?;
+        if item.expires_at.is_some() {
+            self.change_expiries();
+        }
         self.add_labels(&item.id, &item.labels).await
     }
 
@@ -275,6 +278,9 @@ impl Write<'_> {
         .execute(self.connection())
         .in_time()
         .await?;
+        if item.expires_at != before.item.expires_at {
+            self.change_expiries();
+        }
         if item.labels == before.item.labels {
             return Ok(());
         }

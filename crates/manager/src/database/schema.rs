@@ -93,6 +93,7 @@ impl Database {
             chain_end: Arc::new(Mutex::new(Some(chain_end))),
             last_event,
             rights: watch::channel(()).0,
+            expiries: watch::channel(()).0,
             lock: Arc::new(lock),
         })
     }

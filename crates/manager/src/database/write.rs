@@ -3,9 +3,9 @@
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{MutexGuard, watch};
 
-use super::DatabaseError;
 use super::events::{ChainEnd, EventDraft};
 use super::in_time::InTime as _;
+use super::{Database, DatabaseError};
 
 /// A write transaction. Dropping it without a commit undoes it.
 pub(crate) struct Write<'a> {
@@ -17,14 +17,15 @@ pub(crate) struct Write<'a> {
     last_event: &'a watch::Sender<i64>,
     rights: &'a watch::Sender<()>,
     changes_rights: bool,
+    expiries: &'a watch::Sender<()>,
+    changes_expiries: bool,
 }
 
 impl<'a> Write<'a> {
     pub(super) async fn begin(
         mut transaction: Transaction<'static, Any>,
         mut chain_end: MutexGuard<'a, Option<ChainEnd>>,
-        last_event: &'a watch::Sender<i64>,
-        rights: &'a watch::Sender<()>,
+        Database { last_event, rights, expiries, .. }: &'a Database,
     ) -> Result<Self, DatabaseError> {
         let new_end = match &*chain_end {
             Some(end) => end.clone(),
@@ -35,7 +36,17 @@ impl<'a> Write<'a> {
                 chain_end.insert(end).clone()
             }
         };
-        Ok(Self { transaction, chain_end, new_end, last_event, rights, changes_rights: false })
+        let (changes_rights, changes_expiries) = (false, false);
+        Ok(Self {
+            transaction,
+            chain_end,
+            new_end,
+            last_event,
+            rights,
+            changes_rights,
+            expiries,
+            changes_expiries,
+        })
     }
 
     pub(super) fn connection(&mut self) -> &mut AnyConnection {
@@ -45,6 +56,11 @@ impl<'a> Write<'a> {
     /// Notes that this transaction takes rights from users or tokens.
     pub(super) fn change_rights(&mut self) {
         self.changes_rights = true;
+    }
+
+    /// Notes that this transaction changes when machines expire.
+    pub(super) fn change_expiries(&mut self) {
+        self.changes_expiries = true;
     }
 
     /// Records an event.
@@ -73,6 +89,9 @@ impl<'a> Write<'a> {
         *self.chain_end = Some(self.new_end);
         if self.changes_rights {
             self.rights.send_replace(());
+        }
+        if self.changes_expiries {
+            self.expiries.send_replace(());
         }
         if before.is_none_or(|before| before.seq != seq) {
             self.last_event.send_replace(seq);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mimeo_manager_api::{Operation, Progress, Resource, ResourceKind, Stage};
+use mimeo_manager_api::{Operation, OperationKind, Progress, Resource, ResourceKind, Stage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,12 @@ impl LiveOperation {
     pub(crate) fn is_on_machine(&self, machine: &str) -> bool {
         let resource = &self.state.borrow().resource;
         resource.kind == ResourceKind::Machine && resource.id == machine
+    }
+
+    /// The machine that it creates.
+    pub(crate) fn created_machine(&self) -> Option<Arc<str>> {
+        let is_creation = self.state.borrow().kind == OperationKind::Create;
+        self.machine.clone().filter(|_| is_creation)
     }
 
     /// Notes that a stage has ended.

@@ -1,6 +1,7 @@
 //! Records the result of an operation.
 
 use jiff::Timestamp;
+use mimeo_engine::MachineId;
 use mimeo_engine::act::SpawnError;
 use mimeo_manager_api::{Failure, Machine, Operation, OperationKind, OperationStatus, Problem, ResourceKind};
 use serde_json::json;
@@ -61,6 +62,23 @@ pub(super) async fn finish(app: &App, live: &LiveOperation, outcome: Outcome) {
             // The next manager takes the operation up again, and finds it done.
             () = app.end().cancelled() => return,
         }
+    }
+    if let Some(id) = live.created_machine() {
+        observe_new(app, &id).await;
+    }
+}
+
+/// Observes what has happened to a new machine since its row was written: nothing else has observed it until now.
+async fn observe_new(app: &App, id: &str) {
+    let Ok(id) = MachineId::try_from(id.to_owned()) else { return };
+    if let Err(error) = observe::refresh(app, &id).await {
+        // The reconciler does it later.
+        tracing::warn!(
+            component = "operations",
+            machine = id.short(),
+            error = mimeo_engine::cause::chain(&error),
+            "cannot bring its record up to date"
+        );
     }
 }
 

@@ -1,16 +1,20 @@
 //! The same without the manager, by the command line's way: what is left is the manager's own part.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mimeo_agent_protocol::message::Request;
 use mimeo_engine::machine::CloneOverrides;
-use mimeo_engine::snapshot_server::{list, start_clones};
+use mimeo_engine::snapshot_server::{ServeRecord, list, reserve, start_clones};
 use mimeo_engine::{ControlClient, Engine, Home, MachineId};
 
+use super::POOL;
 use super::figures::Start;
 use crate::bench::lab::Site;
 use crate::bench::samples::Samples;
+
+/// Pause between two looks at the pool.
+const POOL_POLL: Duration = Duration::from_millis(20);
 
 /// Takes clones from the pool and runs `true` in each, in this process.
 pub(super) fn measure(site: &Site<'_>, machines: usize) -> Result<Start> {
@@ -27,6 +31,7 @@ pub(super) fn measure(site: &Site<'_>, machines: usize) -> Result<Start> {
 
 async fn start(engine: &Engine) -> Result<(f64, f64)> {
     let server = list(engine)?.into_iter().next().context("no pool")?;
+    wait_for_pool(&server).await?;
     let begin = Instant::now();
     let mut cloned = start_clones(&server, vec![CloneOverrides::default()]).await?;
     let info = cloned.pop().context("no clone")?.outcome?;
@@ -43,4 +48,12 @@ async fn start(engine: &Engine) -> Result<(f64, f64)> {
     let whole = begin.elapsed();
     mimeo_engine::act::remove(engine, &found, true, None).await?;
     Ok((whole.as_secs_f64() * 1000.0, creation.as_secs_f64() * 1000.0))
+}
+
+/// Waits until the pool is full, as the measurement with the manager does.
+async fn wait_for_pool(server: &ServeRecord) -> Result<()> {
+    while reserve(server, 0).await?.remaining < POOL {
+        tokio::time::sleep(POOL_POLL).await;
+    }
+    Ok(())
 }
