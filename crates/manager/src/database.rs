@@ -16,6 +16,7 @@ mod query_builder;
 mod quotas;
 mod schema;
 mod snapshots;
+mod token_cache;
 mod tokens;
 mod users;
 mod volumes;
@@ -45,6 +46,7 @@ use events::ChainEnd;
 use in_time::{InTime as _, lock_in_time};
 use lock::DatabaseLock;
 use schema::BeginStatements;
+use token_cache::TokenCache;
 
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +63,7 @@ pub(crate) struct Database {
     last_event: watch::Sender<i64>,
     /// Notified when tokens or users were changed.
     rights: watch::Sender<()>,
+    token_cache: Arc<TokenCache>,
     /// Notified when machines expire at other times than before.
     expiries: watch::Sender<()>,
     lock: Arc<DatabaseLock>,

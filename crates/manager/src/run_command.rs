@@ -7,15 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use mimeo_agent_protocol::link::{Item, LinkError, Receiver, Sender};
 use mimeo_agent_protocol::message::{ExitStatus, Input, Process, Reply, TerminalSize, channel};
-use mimeo_engine::act;
 use mimeo_engine::machine::Found;
+use mimeo_engine::{ControlClient, act};
 use mimeo_manager_api::{Encoding, ExecRequest, ExecResult};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::App;
 use crate::api_error::{ApiError, Result};
 use crate::exec_process::{ExecProcess, connection_lost};
-use crate::guest;
 
 /// Bytes of each output stream that are kept.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -26,14 +25,22 @@ const SIGKILL: i32 = 9;
 /// The size of a terminal whose size is not given.
 pub(crate) const TERMINAL: TerminalSize = TerminalSize { rows: 24, cols: 80 };
 
-/// Runs the command until it ends, or until its time is over. If the result is not waited for, it is killed.
-pub(crate) async fn run(app: &App, found: &Found, request: ExecRequest) -> Result<ExecResult> {
+/// Runs the command, over the connection that `connect` makes, until it ends, or until its time is over. If the result is not
+/// waited for, it is killed.
+pub(crate) async fn run(
+    app: &App,
+    found: &Found,
+    request: ExecRequest,
+    connect: impl Future<Output = Result<ControlClient>>,
+) -> Result<ExecResult> {
     check_command(&request)?;
     let stdin = stdin(&request)?;
     let begin = Instant::now();
     let deadline = timeout(&request)?.map(|timeout| begin + timeout);
     let encoding = request.encoding;
-    let mut process = before(deadline, start(app, found, request)).await?;
+    let process = process(found, request);
+    let start = async { start(app, connect.await?, process).await };
+    let mut process = before(deadline, start).await?;
     let end = collect(&mut process, stdin, deadline).await?;
     process.ended();
     Ok(ExecResult {
@@ -61,9 +68,8 @@ pub(crate) fn check_command(request: &ExecRequest) -> Result<()> {
     }
 }
 
-async fn start(app: &App, found: &Found, request: ExecRequest) -> Result<ExecProcess> {
-    let client = guest::connect(app, found).await?;
-    let mut process = ExecProcess::begin(app, client, process(found, request))?;
+async fn start(app: &App, client: ControlClient, process: Process) -> Result<ExecProcess> {
+    let mut process = ExecProcess::begin(app, client, process)?;
     process.started().await?;
     Ok(process)
 }

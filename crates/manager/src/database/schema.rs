@@ -93,6 +93,7 @@ impl Database {
             chain_end: Arc::new(Mutex::new(Some(chain_end))),
             last_event,
             rights: watch::channel(()).0,
+            token_cache: Arc::default(),
             expiries: watch::channel(()).0,
             lock: Arc::new(lock),
         })
@@ -156,6 +157,10 @@ async fn answers(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Err
 /// Whether a SQLite connection is in no transaction. SQLite undoes a transaction by itself if the disk is full. `ROLLBACK`
 /// then fails, and sqlx takes the transaction for one that goes on: what the connection commits next, it would not commit.
 async fn is_reusable(connection: &mut sqlx::AnyConnection) -> Result<bool, sqlx::Error> {
+    // Most have made a single query. A question to the connection's thread would cost as much again.
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
     // The answer comes after the rollback of a transaction that was dropped.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())

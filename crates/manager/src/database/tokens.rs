@@ -29,9 +29,18 @@ const SELECT: &str = "SELECT u.id, u.name, u.role, u.disabled, u.created_at, t.i
 impl Database {
     /// Finds the token with this secret, also an expired one.
     pub(crate) async fn token_by_secret(&self, secret: &str) -> Result<Option<TokenRow>, DatabaseError> {
+        let hash = hash_of_secret(secret);
+        if let Some(row) = self.token_cache.get(&hash) {
+            return Ok(Some(row));
+        }
+        let changes = self.token_cache.changes();
         let query = sqlx::query(sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.hash = $1")));
-        let row = query.bind(hash_of_secret(secret)).fetch_optional(&self.pool).in_time().await?;
-        row.map(|row| from_row(&row)).transpose()
+        let row = query.bind(hash.clone()).fetch_optional(&self.pool).in_time().await?;
+        let row = row.map(|row| from_row(&row)).transpose()?;
+        if let Some(row) = &row {
+            self.token_cache.keep(hash, row.clone(), changes);
+        }
+        Ok(row)
     }
 
     /// Reads one token.
@@ -106,6 +115,7 @@ impl Write<'_> {
 
     /// Removes the tokens that may be used only for this machine: no request with one goes on for long.
     pub(crate) async fn remove_tokens_of_machine(&mut self, machine: &str) -> Result<(), DatabaseError> {
+        self.change_tokens();
         let delete = sqlx::query("DELETE FROM tokens WHERE machine = $1").bind(machine.to_owned());
         delete.execute(self.connection()).in_time().await?;
         Ok(())

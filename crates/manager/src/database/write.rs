@@ -1,7 +1,7 @@
 //! A write transaction.
 
 use sqlx::{Any, AnyConnection, Transaction};
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::MutexGuard;
 
 use super::events::{ChainEnd, EventDraft};
 use super::in_time::InTime as _;
@@ -14,10 +14,9 @@ pub(crate) struct Write<'a> {
     chain_end: MutexGuard<'a, Option<ChainEnd>>,
     /// The end of the chain once this transaction is committed.
     new_end: ChainEnd,
-    last_event: &'a watch::Sender<i64>,
-    rights: &'a watch::Sender<()>,
+    database: &'a Database,
     changes_rights: bool,
-    expiries: &'a watch::Sender<()>,
+    changes_tokens: bool,
     changes_expiries: bool,
 }
 
@@ -25,26 +24,25 @@ impl<'a> Write<'a> {
     pub(super) async fn begin(
         mut transaction: Transaction<'static, Any>,
         mut chain_end: MutexGuard<'a, Option<ChainEnd>>,
-        Database { last_event, rights, expiries, .. }: &'a Database,
+        database: &'a Database,
     ) -> Result<Self, DatabaseError> {
         let new_end = match &*chain_end {
             Some(end) => end.clone(),
             // The connection was lost during a commit, which may have happened or not.
             None => {
                 let end = ChainEnd::read(&mut transaction).await?;
-                last_event.send_replace(end.seq);
+                database.last_event.send_replace(end.seq);
                 chain_end.insert(end).clone()
             }
         };
-        let (changes_rights, changes_expiries) = (false, false);
+        let (changes_rights, changes_tokens, changes_expiries) = (false, false, false);
         Ok(Self {
             transaction,
             chain_end,
             new_end,
-            last_event,
-            rights,
+            database,
             changes_rights,
-            expiries,
+            changes_tokens,
             changes_expiries,
         })
     }
@@ -56,6 +54,12 @@ impl<'a> Write<'a> {
     /// Notes that this transaction takes rights from users or tokens.
     pub(super) fn change_rights(&mut self) {
         self.changes_rights = true;
+        self.changes_tokens = true;
+    }
+
+    /// Notes that this transaction removes tokens with which no request goes on.
+    pub(super) fn change_tokens(&mut self) {
+        self.changes_tokens = true;
     }
 
     /// Notes that this transaction changes when machines expire.
@@ -87,14 +91,17 @@ impl<'a> Write<'a> {
         self.transaction.commit().in_time().await?;
         let seq = self.new_end.seq;
         *self.chain_end = Some(self.new_end);
+        if self.changes_tokens {
+            self.database.token_cache.clear();
+        }
         if self.changes_rights {
-            self.rights.send_replace(());
+            self.database.rights.send_replace(());
         }
         if self.changes_expiries {
-            self.expiries.send_replace(());
+            self.database.expiries.send_replace(());
         }
         if before.is_none_or(|before| before.seq != seq) {
-            self.last_event.send_replace(seq);
+            self.database.last_event.send_replace(seq);
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The operations that this manager carries out now.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mimeo_manager_api::{Operation, OperationKind, Progress, Resource, ResourceKind, Stage};
+use mimeo_manager_api::{Machine, Operation, OperationKind, Progress, Resource, ResourceKind, Stage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone)]
 pub(crate) struct LiveOperation {
     state: Arc<watch::Sender<Operation>>,
+    /// The machine as it was recorded when the operation finished.
+    finished_machine: Arc<OnceLock<Machine>>,
     /// The owner of the resource.
     pub(crate) owner: Arc<str>,
     /// The machine that no other operation changes meanwhile.
@@ -49,6 +51,7 @@ impl LiveOperations {
             owner: owner.into(),
             machine: machine.map(Into::into),
             state: Arc::new(watch::Sender::new(operation)),
+            finished_machine: Arc::default(),
             cancel: CancellationToken::new(),
         };
         self.lock().insert(id, live.clone());
@@ -77,10 +80,13 @@ impl LiveOperations {
         self.lock().values().any(|live| live.state.borrow().resource == *resource)
     }
 
-    /// Removes an operation that has finished, and tells those who wait for it.
-    pub(crate) fn remove(&self, finished: Operation) {
+    /// Removes an operation that has finished, and tells those who wait for it; `machine` is the one that it has changed.
+    pub(crate) fn remove(&self, finished: Operation, machine: Option<Machine>) {
         let live = self.lock().remove(&finished.id);
         if let Some(live) = live {
+            if let Some(machine) = machine {
+                live.finished_machine.get_or_init(|| machine);
+            }
             live.state.send_replace(finished);
         }
     }
@@ -152,6 +158,11 @@ impl LiveOperation {
             change(operation);
             operation.updated_at = Timestamp::now();
         });
+    }
+
+    /// The machine as it was recorded when the operation finished.
+    pub(crate) fn finished_machine(&self) -> Option<Machine> {
+        self.finished_machine.get().cloned()
     }
 
     /// Waits until it has finished, at most for this time. Returns the operation as it is then.

@@ -97,8 +97,7 @@ async fn try_record(
             CloneEnd::Undone(_, reason) => _ = row.item.ended_reason.get_or_insert_with(|| reason.clone()),
         }
         observe::apply(app, &mut row);
-        let item = row.item.clone();
-        store(&mut write, row, &before).await?;
+        let item = store(&mut write, row, &before).await?;
         if let Some(result) = results.clones.iter_mut().find(|result| result.id == *machine) {
             (result.machine, result.problem) = match end {
                 CloneEnd::Runs => (Some(item), None),

@@ -106,7 +106,7 @@ async fn try_finish(app: &App, live: &LiveOperation, outcome: &Outcome) -> Resul
     record_event(&mut write, &operation, live).await?;
     write.commit().await?;
     app.metrics().operation_finished(&operation, machine.as_ref());
-    app.operations().remove(operation);
+    app.operations().remove(operation, machine);
     Ok(())
 }
 
@@ -135,22 +135,20 @@ async fn finish_machine(
         row.item.stages.clone_from(&operation.stages);
     }
     observe::apply(app, &mut row);
-    let item = row.item.clone();
-    store(write, row, &before).await?;
-    Ok(Some(item))
+    Ok(Some(store(write, row, &before).await?))
 }
 
-/// Stores the machine if it has changed, with its events.
+/// Stores the machine if it has changed, with its events. Returns it as it is stored.
 pub(super) async fn store(
     write: &mut Write<'_>,
     mut row: MachineRow,
     before: &MachineRow,
-) -> Result<(), DatabaseError> {
-    if row == *before {
-        return Ok(());
+) -> Result<Machine, DatabaseError> {
+    if row != *before {
+        write.store_machine(&mut row, before).await?;
+        observe::record_change(write, &row, before).await?;
     }
-    write.store_machine(&mut row, before).await?;
-    observe::record_change(write, &row, before).await
+    Ok(row.item)
 }
 
 async fn record_event(

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use mimeo_manager_api::{Accepted, Machine, Operation, OperationStatus};
 use serde::Serialize;
 
-use crate::App;
 use crate::http::etag::with_etag;
 use crate::http::{ApiError, Json, Result};
 use crate::live::LiveOperation;
@@ -15,14 +14,13 @@ use crate::operations::Begun;
 
 /// Waits for the operation as long as the client asks for, and answers: with `done` if it has succeeded, with its problem if
 /// it has failed, with 202 if it goes on.
-pub(crate) async fn answer(app: &App, begun: Begun, wait: Duration, done: u16) -> Result<Response> {
+pub(crate) async fn answer(begun: Begun, wait: Duration, done: u16) -> Result<Response> {
     let Begun { machine, live } = begun;
     let operation = if wait.is_zero() { live.snapshot() } else { live.wait(wait).await };
     match operation.status {
         OperationStatus::Running => Ok(accepted(machine, operation, StatusCode::ACCEPTED)),
         OperationStatus::Succeeded => {
-            let row = app.database().machine(&machine.id).await?;
-            let machine = row.map_or(machine, |row| row.item);
+            let machine = live.finished_machine().unwrap_or(machine);
             Ok(accepted(machine, operation, StatusCode::from_u16(done).unwrap_or(StatusCode::OK)))
         }
         OperationStatus::Failed | OperationStatus::Cancelled => Err(failure(operation)),

@@ -7,6 +7,7 @@ use crate::App;
 use crate::audit::audit;
 use crate::database::resource;
 use crate::find_machine;
+use crate::guest;
 use crate::http::query::Query;
 use crate::http::{ApiError, Caller, Json, Result};
 use crate::run_command;
@@ -31,6 +32,12 @@ pub(crate) async fn exec(
     let program = request.command.first();
     let data = serde_json::json!({ "name": row.item.name, "program": program });
     let machine = resource(ResourceKind::Machine, &*row.item.id);
-    audit(&app, &caller, "machine.exec", &row.item.owner, machine, data).await?;
-    Ok(Json(Item { item: run_command::run(&app, &found, request).await? }))
+    let connect = async {
+        let auditing = audit(&app, &caller, "machine.exec", &row.item.owner, machine, data);
+        // Both at once, and the record is complete also if the machine does not answer.
+        let (audited, client) = tokio::join!(auditing, guest::connect(&app, &found));
+        audited?;
+        client
+    };
+    Ok(Json(Item { item: run_command::run(&app, &found, request, connect).await? }))
 }

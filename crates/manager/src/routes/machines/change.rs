@@ -39,7 +39,7 @@ impl Change {
         self.query.finish()?;
         let row = find(&self.app, &self.caller, &self.word).await?;
         let begun = operations::begin(&self.app, &self.caller, &row.item.id, &self.if_match, request).await?;
-        answer(&self.app, begun, wait, 200).await
+        answer(begun, wait, 200).await
     }
 
     /// Takes `timeout`, the seconds between the stop signal and SIGKILL.

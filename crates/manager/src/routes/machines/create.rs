@@ -49,7 +49,7 @@ pub(super) async fn create(
     let start = request.start.unwrap_or(true);
     let row = new_row(&caller, request, &spec)?;
     let begun = operations::begin_create(&app, &caller.name, row, start, secrets).await?;
-    answer(&app, begun, wait, 201).await
+    answer(begun, wait, 201).await
 }
 
 /// Only an administrator may use the files of the host.

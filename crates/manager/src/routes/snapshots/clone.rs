@@ -160,5 +160,5 @@ pub(crate) async fn create_clone(
     let row = new_row(caller, id, request, &Source::from(&item))?;
     let secrets = Secrets { reservation, ..Secrets::default() };
     let begun = operations::begin_create(app, &caller.name, row, true, secrets).await?;
-    answer(app, begun, wait, 201).await
+    answer(begun, wait, 201).await
 }

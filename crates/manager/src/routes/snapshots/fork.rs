@@ -42,7 +42,7 @@ pub(super) async fn fork(
         return Err(ApiError::new(409, "machine-not-running", detail).with_hint("start it"));
     }
     let begun = begin(&app, &caller, &row, &request).await?;
-    answer(&app, begun, wait, 201).await
+    answer(begun, wait, 201).await
 }
 
 async fn begin(app: &App, caller: &Caller, row: &MachineRow, request: &CloneRequest) -> Result<Begun> {
