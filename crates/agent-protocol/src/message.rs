@@ -15,7 +15,7 @@ mod setup;
 
 pub use files::{FileInfo, FileType, NewFile};
 pub use identity::{Identity, IdentityStep, Step, StepOutcome};
-pub use machine::{Address, Address6, Configure, Disk, DiskVolume, Interface, Volume};
+pub use machine::{Address, Address6, Configure, Disk, DiskVolume, Interface, System, Volume};
 pub use metrics::{Cpu, Filesystem, Load, Memory, Metrics, NetworkCounters, ProcessInfo};
 pub use privileges::{Privileges, Resource, ResourceLimit};
 pub use process::{ExitStatus, Process, TerminalSize};

@@ -15,7 +15,7 @@ use mimeo_agent_protocol::message::{
     Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, DiskVolume, ExitStatus,
     Failure, FailureKind, FileInfo, FileKind, FileType, Identity, IdentityStep, Input, Interface, NewFile,
     Privileges, Process, ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome,
-    TerminalSize, Tmpfs, Volume,
+    System, TerminalSize, Tmpfs, Volume,
 };
 use mimeo_agent_protocol::{Capabilities, PROTOCOL};
 use serde_json::{Value, json};
@@ -93,6 +93,7 @@ fn configure() -> Configure {
         entropy: Some("cd".repeat(32)),
         env: BTreeMap::from([("A".into(), "b".into())]),
         setup: setup(),
+        system: Some(System { partition: Some(1) }),
     }
 }
 

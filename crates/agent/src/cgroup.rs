@@ -3,6 +3,9 @@
 //! no mount in the container shows the limits of the group above, whatever user
 //! namespaces it creates. Another group is for processes that must run during a
 //! freeze. The agent is in none of them.
+//!
+//! The init of a whole system takes the root for itself, and makes groups of its own in it, which are frozen together. Processes
+//! that the host starts in the system are in the container's group.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ const ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER: &str = "/sys/fs/cgroup/container";
 /// The group that the container's processes are in.
 const PROCESSES: &str = "/sys/fs/cgroup/container/processes";
+/// The agent's own group, beside a whole system.
+const AGENT: &str = "/sys/fs/cgroup/mimeo-agent";
 /// The group of processes that run in the container while it is frozen.
 const ASIDE: &str = "/sys/fs/cgroup/aside";
 /// Timeout of a freeze: each process must leave the kernel once, which takes long
@@ -54,6 +59,19 @@ fn enable_controllers(group: &str) {
     }
 }
 
+/// Moves the agent out of the root group.
+pub(crate) fn leave_root() -> Result<(), SystemError> {
+    boot::create_directory(AGENT)?;
+    let own = std::process::id().to_string();
+    std::fs::write(format!("{AGENT}/cgroup.procs"), own).context("move the agent into its cgroup")
+}
+
+/// The groups of the workload.
+fn workload_groups(is_system: bool) -> Vec<PathBuf> {
+    let all = if is_system { child_groups(Path::new(ROOT)).collect() } else { vec![PathBuf::from(CONTAINER)] };
+    all.into_iter().filter(|group| ![AGENT, ASIDE].iter().any(|own| group == Path::new(own))).collect()
+}
+
 /// Limits the CPU time and the number of processes of the container.
 pub(crate) fn limit(setup: &ContainerSetup) -> Result<(), SystemError> {
     if let Some(quota) = setup.cpu_quota_micros {
@@ -86,16 +104,17 @@ fn open_group(group: &str) -> Result<OwnedFd, SystemError> {
         .context(format!("open {group}"))
 }
 
-/// Freezes every process of the container, and waits until all are frozen. On a
+/// Freezes every process of the workload, and waits until all are frozen. On a
 /// timeout it thaws them, and the failure names those that were not frozen.
-pub(crate) fn freeze() -> Result<(), Failure> {
+pub(crate) fn freeze(is_system: bool) -> Result<(), Failure> {
     absorb_aside()?;
-    set_frozen("1")?;
+    let groups = workload_groups(is_system);
+    set_frozen(&groups, "1")?;
     let deadline = Instant::now() + FREEZE_TIMEOUT;
-    while read_keyed("cgroup.events", "frozen") != Some(1) {
+    while !groups.iter().all(|group| is_frozen(group)) {
         if Instant::now() > deadline {
-            let names = unfrozen_processes();
-            set_frozen("0")?;
+            let names = unfrozen_processes(&groups);
+            set_frozen(&groups, "0")?;
             return Err(failure(FailureKind::System, format!("cannot freeze the workload: {names}")));
         }
         std::thread::sleep(FREEZE_POLL_INTERVAL);
@@ -103,13 +122,21 @@ pub(crate) fn freeze() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Thaws every process of the container.
-pub(crate) fn thaw() -> Result<(), SystemError> {
-    set_frozen("0")
+/// Thaws every process of the workload.
+pub(crate) fn thaw(is_system: bool) -> Result<(), SystemError> {
+    set_frozen(&workload_groups(is_system), "0")
 }
 
-fn set_frozen(value: &str) -> Result<(), SystemError> {
-    std::fs::write(format!("{CONTAINER}/cgroup.freeze"), value).context("freeze or thaw the workload")
+fn set_frozen(groups: &[PathBuf], value: &str) -> Result<(), SystemError> {
+    groups
+        .iter()
+        .try_for_each(|group| std::fs::write(group.join("cgroup.freeze"), value))
+        .context("freeze or thaw the workload")
+}
+
+fn is_frozen(group: &Path) -> bool {
+    let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
+    find_keyed(&events, "frozen") == Some(1)
 }
 
 /// Moves the processes of the other group into the container's group.
@@ -126,9 +153,10 @@ pub(crate) fn absorb_aside() -> Result<(), SystemError> {
 
 /// The processes that delay a freeze: those that run or are in uninterruptible
 /// sleep, or else all.
-fn unfrozen_processes() -> String {
+fn unfrozen_processes(groups: &[PathBuf]) -> String {
+    let pids = groups.iter().flat_map(|group| pids_below(group));
     let mut stats: Vec<(i32, Stat)> =
-        pids().into_iter().filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
+        pids.filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
     if stats.iter().any(|(_, stat)| matches!(&*stat.state, "D" | "R")) {
         stats.retain(|(_, stat)| matches!(&*stat.state, "D" | "R"));
     }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use mimeo_agent_protocol::message::{Configure, Failure, Reply};
+use mimeo_agent_protocol::message::{Configure, Failure, FailureKind, Reply, System};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::blocking::run_blocking;
 use crate::console::log;
-use crate::failure::{Context, SystemError, wrong_state};
+use crate::failure::{Context, SystemError, failure, wrong_state};
 use crate::machine::{Configured, Machine, State};
-use crate::{cgroup, identify, metadata, network, rootfs, sysctl};
+use crate::{cgroup, identify, metadata, network, rootfs, sysctl, system};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -25,15 +25,20 @@ pub(crate) async fn handle(machine: &Arc<Machine>, configure: Configure) -> Resu
     set_clock(configure.unix_nanos)?;
     machine.modules_loaded().await?;
     machine.set_hostname(&configure.hostname);
+    let is_system = configure.system.is_some();
     let read_only = configure.writable.is_none() || configure.setup.read_only;
     let sysctls = run_blocking(move || {
+        if let Some(system) = &configure.system {
+            set_up_system(&configure, system)?;
+            return Ok(sysctl::Settings::default());
+        }
         write_metadata(&configure)?;
         set_up_container(&configure)?;
         sysctl::apply(&configure.setup)
     })
     .await?;
     log(&format!("configured as {}", machine.hostname()));
-    machine.set_state(State::Configured(Configured { read_only, sysctls }));
+    machine.set_state(State::Configured(Configured { is_system, read_only, sysctls }));
     Ok(Reply::Done)
 }
 
@@ -46,6 +51,16 @@ fn write_metadata(configure: &Configure) -> Result<(), Failure> {
         None => metadata::write_vm_generation(rootfs::managed::random_uuid()?.trim())?,
     }
     metadata::write_environment(&configure.env)
+}
+
+/// Sets up what a whole system finds when it starts. It configures everything else itself.
+fn set_up_system(configure: &Configure, system: &System) -> Result<(), Failure> {
+    let disk = configure.writable.as_ref();
+    let disk = disk.ok_or_else(|| failure(FailureKind::Invalid, "the system has no disk"))?;
+    rustix::system::sethostname(configure.hostname.as_bytes()).context("set the host name")?;
+    network::up(configure.interface.as_ref())?;
+    cgroup::prepare()?;
+    Ok(system::mount_root(disk, system)?)
 }
 
 fn set_up_container(configure: &Configure) -> Result<(), SystemError> {

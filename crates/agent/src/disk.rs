@@ -1,6 +1,8 @@
 //! Disks, found by the serial number that the host gave them, or by their position.
+#![allow(unsafe_code, reason = "the ioctl that reads a disk's partitions has no safe form")]
 
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mimeo_agent_protocol::message::Disk;
@@ -35,7 +37,8 @@ pub(crate) fn mount_writable_or_read_only(
     mounted.context(format!("mount the disk {} ({})", disk.serial, disk.filesystem))
 }
 
-fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
+/// Waits for a disk.
+pub(crate) fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
     let end = Instant::now() + DISK_TIMEOUT;
     loop {
         if let Some(device) = find(disk) {
@@ -46,6 +49,22 @@ fn wait_for_device(disk: &Disk) -> Result<PathBuf, SystemError> {
         }
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+mod ioctl {
+    nix::ioctl_none!(
+        /// `BLKRRPART` of linux/fs.h.
+        read_partitions, 0x12, 95
+    );
+}
+
+/// Has the kernel read a disk's partition table.
+pub(crate) fn read_partitions(disk: &Path) -> Result<(), SystemError> {
+    let action = || format!("read the partitions of {}", disk.display());
+    let file = std::fs::File::open(disk).context(action())?;
+    // SAFETY: takes an open file of a block device, and no argument.
+    unsafe { ioctl::read_partitions(file.as_raw_fd()) }.context(action())?;
+    Ok(())
 }
 
 fn find(disk: &Disk) -> Option<PathBuf> {

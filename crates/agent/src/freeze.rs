@@ -28,8 +28,13 @@ async fn prepare_for_freeze(machine: &Arc<Machine>) -> Result<(), Failure> {
     let workload = machine.has_started();
     machine.modules_loaded().await?;
     let modules = machine.modules.clone();
+    let is_system = machine.is_system();
     run_blocking(move || {
         modules.load_on_demand(TCP_DIAG_MODULE)?;
+        if workload && is_system {
+            rustix::fs::sync();
+            return Ok(());
+        }
         if workload {
             rootfs::flush()?;
             return Ok(disk_volume::flush()?);
@@ -51,7 +56,8 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
         prepare_for_freeze(machine).await?;
     }
     if workload {
-        run_blocking(cgroup::freeze).await?;
+        let is_system = machine.is_system();
+        run_blocking(move || cgroup::freeze(is_system)).await?;
         machine.set_frozen(true);
     }
     Ok(Reply::Frozen {})

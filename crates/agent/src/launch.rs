@@ -50,7 +50,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    fn open(pid: i32) -> Result<Self, SystemError> {
+    pub(crate) fn open(pid: i32) -> Result<Self, SystemError> {
         let open_file = |name: &str| {
             let path = format!("/proc/{pid}/ns/{name}");
             let file = std::fs::File::open(&path).context(format!("open {path}"))?;

@@ -13,6 +13,7 @@ use crate::blocking::ContainerRoot;
 use crate::console::log;
 use crate::failure::{chain, wrong_state};
 use crate::modules::Modules;
+use crate::pid_one::PidOne;
 use crate::reaper::Reaper;
 use crate::{sysctl, virtio};
 
@@ -26,6 +27,7 @@ const BALLOON_MODULE: &str = "virtio_balloon";
 pub(crate) struct Machine {
     pub(crate) modules: Modules,
     pub(crate) reaper: Reaper,
+    pub(crate) pid_one: PidOne,
     /// Serialises the requests that change the machine, in the order of their
     /// arrival: the host can send the next one before the previous is done.
     pub(crate) setup_lock: tokio::sync::Mutex<()>,
@@ -66,13 +68,15 @@ pub(crate) enum State {
 /// A configured machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Configured {
+    /// The machine runs a whole system instead of a container.
+    pub(crate) is_system: bool,
     /// The container's root is read-only.
     pub(crate) read_only: bool,
     /// The kernel settings of the container's IPC namespace.
     pub(crate) sysctls: sysctl::Settings,
 }
 
-/// The container's own process.
+/// The container's own process, or a whole system's init.
 #[derive(Debug)]
 pub(crate) struct Container {
     /// Its PID in the agent's namespace.
@@ -95,10 +99,11 @@ pub(crate) struct Container {
 }
 
 impl Machine {
-    pub(crate) fn new(modules: Modules) -> Arc<Self> {
+    pub(crate) fn new(modules: Modules, pid_one: PidOne) -> Arc<Self> {
         Arc::new(Self {
             modules,
             reaper: Reaper::default(),
+            pid_one,
             setup_lock: tokio::sync::Mutex::default(),
             state: Mutex::new(State::Booted),
             hostname: Mutex::default(),
@@ -166,6 +171,15 @@ impl Machine {
     /// Whether the container was started. It may have ended since.
     pub(crate) fn has_started(&self) -> bool {
         matches!(self.state(), State::Running(_) | State::Ended(_))
+    }
+
+    /// Whether the workload is a whole system.
+    pub(crate) fn is_system(&self) -> bool {
+        match self.state() {
+            State::Configured(configured) => configured.is_system,
+            State::Running(container) | State::Ended(container) => container.is_system(),
+            State::Booted => false,
+        }
     }
 
     /// Detaches the container from the streams of a session that is over.
@@ -255,6 +269,11 @@ impl ContainerPrivileges {
 }
 
 impl Container {
+    /// Whether it is a whole system, whose init is PID 1.
+    pub(crate) fn is_system(&self) -> bool {
+        self.pid == 1
+    }
+
     pub(crate) fn killed_for(&self) -> MutexGuard<'_, Option<i32>> {
         self.killed_for.lock().unwrap_or_else(PoisonError::into_inner)
     }

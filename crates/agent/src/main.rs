@@ -1,4 +1,5 @@
-//! `mimeo-agent`: PID 1 of every mimeo guest.
+//! `mimeo-agent`: the first program of every mimeo guest. PID 1 forks the agent proper, and waits until it may become the init
+//! of a whole system (`pid_one`).
 //!
 //! It boots the guest until the host link works, and then serves the host's
 //! requests: configure the machine, run the container, run more processes in
@@ -10,6 +11,7 @@
 //! | `sessions`, `machine` | sessions, requests, and the machine's state |
 //! | one file per request | `configure`, `start`, `exec`, `signal`, `metrics`, … |
 //! | `identify` | applies a clone's identity, one file per step |
+//! | `pid_one`, `system` | whole systems, whose init becomes PID 1 |
 //! | `launch` | starts processes; `launch/child.rs` is the code between fork and exec |
 
 mod archive;
@@ -37,6 +39,7 @@ mod modules;
 mod names;
 mod netlink;
 mod network;
+mod pid_one;
 mod port;
 mod probe;
 mod processes;
@@ -51,6 +54,7 @@ mod start;
 mod stat;
 mod streams;
 mod sysctl;
+mod system;
 mod thaw;
 mod users;
 mod virtio;
@@ -70,8 +74,9 @@ fn main() {
     if warm_up::is_requested() {
         return warm_up::run();
     }
-    let error = match boot::prepare() {
-        Ok(booted) => run(booted),
+    let prepared = boot::prepare().and_then(|booted| Ok((booted, pid_one::fork_agent()?)));
+    let error = match prepared {
+        Ok((booted, pid_one)) => run(booted, pid_one),
         Err(error) => error.into(),
     };
     console::log_last(&format!("fatal: {}", failure::chain(&*error)));
@@ -81,13 +86,13 @@ fn main() {
 type Fatal = Box<dyn std::error::Error>;
 
 /// Serves the host. Returns only on a fatal error.
-fn run(booted: boot::Booted) -> Fatal {
+fn run(booted: boot::Booted, pid_one: pid_one::PidOne) -> Fatal {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return error.into(),
     };
     runtime.block_on(async {
-        match sessions::serve_all(booted).await {
+        match sessions::serve_all(booted, pid_one).await {
             Ok(never) => match never {},
             Err(error) => error.into(),
         }

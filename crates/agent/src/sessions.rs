@@ -14,6 +14,7 @@ use crate::failure::{Context, SystemError, chain, failure};
 use crate::host_link::{Channel, HostLink, Reader, Writer};
 use crate::machine::Machine;
 use crate::modules::Modules;
+use crate::pid_one::PidOne;
 use crate::{
     archive, attach, blocking, configure, disk_volume, exec, files, freeze, identify, metrics, probe,
     processes, reset, shutdown, signal, start, stat, thaw, volume,
@@ -23,10 +24,10 @@ use crate::{
 const HELLO_NAME: &str = concat!("mimeo-agent ", env!("CARGO_PKG_VERSION"));
 
 /// Serves one session after the other, for as long as there is a link.
-pub(crate) async fn serve_all(booted: Booted) -> Result<Infallible, SystemError> {
+pub(crate) async fn serve_all(booted: Booted, pid_one: PidOne) -> Result<Infallible, SystemError> {
     let modules = Modules::new(booted.initramfs);
     let host = HostLink::find(&modules).await?;
-    let machine = Machine::new(modules);
+    let machine = Machine::new(modules, pid_one);
     machine.reaper.run().context("watch for ended processes")?;
     let mut channel = host.open(machine.frozen_watch()).await?;
     loop {

@@ -16,7 +16,7 @@ use crate::disk_volume::DISKS;
 use crate::failure::chain;
 use crate::machine::{Machine, State};
 use crate::rootfs::{ROOT, WRITABLE};
-use crate::vsock;
+use crate::{cgroup, vsock};
 
 /// Timeout until killed processes have ended: one may hang in a volume that is no longer served.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,18 +27,38 @@ const REPLY_FLUSH_DELAY: Duration = Duration::from_millis(10);
 /// Ends the machine.
 pub(crate) async fn handle_stream(machine: &Arc<Machine>, stream: Stream) {
     log("shutting down");
+    let is_system = machine.is_system();
+    if is_system {
+        freeze_system().await;
+    }
     end_processes(machine).await;
     if let State::Running(container) | State::Ended(container) = machine.state() {
         container.attachment.close();
     }
     // Only the agent holds the container's namespaces now: dropping them unmounts the volumes.
     machine.set_state(State::Booted);
-    if let Err(failed) = run_blocking(flush).await {
+    if let Err(failed) = run_blocking(if is_system { flush_system } else { flush }).await {
         log(&chain(&failed));
     }
     stream.sender.message(&Reply::Done);
     tokio::time::sleep(REPLY_FLUSH_DELAY).await;
     power_off();
+}
+
+/// Freezes a whole system that has not powered off by itself: nothing writes to its disk any more.
+async fn freeze_system() {
+    if let Err(failed) = run_blocking(|| cgroup::freeze(true)).await {
+        log(&failed.to_string());
+    }
+}
+
+/// Writes everything to the disks, and has the kernel mount all of them read-only, so that no journal is left to replay.
+fn flush_system() -> Result<(), Failure> {
+    rustix::fs::sync();
+    if let Err(error) = std::fs::write("/proc/sysrq-trigger", "u") {
+        log(&format!("cannot mount the disks read-only: {error}"));
+    }
+    Ok(())
 }
 
 async fn end_processes(machine: &Machine) {

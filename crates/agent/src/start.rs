@@ -12,10 +12,14 @@ use crate::failure::{failure, wrong_state};
 use crate::launch::{self, LaunchInto, Launched, Namespaces};
 use crate::machine::{Configured, Container, ContainerPrivileges, Machine, State};
 use crate::streams::{self, AgentEnds, Streams};
-use crate::{cgroup, signal};
+use crate::{cgroup, signal, system};
 
 /// Starts the container and relays its streams until it ends.
 pub(crate) async fn handle_stream(machine: &Arc<Machine>, process: Process, stream: Stream) {
+    if machine.is_system() && !machine.has_started() {
+        let _setup_guard = machine.setup_lock.lock().await;
+        return system::start(machine, &process, stream).await;
+    }
     match start_container(machine, process).await {
         Ok((container, launched, streams)) => {
             stream.sender.message(&Reply::Started { pid: container.inner_pid });

@@ -49,7 +49,7 @@ fn read_nanos(clock: ClockId) -> u64 {
 /// Resumes the workload, if it is frozen.
 pub(crate) fn thaw_workload(machine: &Machine) -> Result<(), Failure> {
     if machine.is_frozen() {
-        cgroup::thaw()?;
+        cgroup::thaw(machine.is_system())?;
         machine.set_frozen(false);
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use mimeo_agent_protocol::link::{self, Link, LinkError};
-use mimeo_agent_protocol::message::{Address, Address6, Configure, ContainerSetup, Disk, Interface};
+use mimeo_agent_protocol::message::{Address, Address6, Configure, ContainerSetup, Disk, Interface, System};
 use mimeo_net::Subnet;
 use mimeo_vmm::DiskIdentification;
 use tokio::net::UnixStream;
@@ -57,6 +57,7 @@ pub(crate) fn configuration(
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
         setup,
+        system: record.base.as_ref().map(|base| System { partition: base.partition }),
     })
 }
 

@@ -46,6 +46,18 @@ pub struct Configure {
     /// How the container is set up.
     #[serde(default)]
     pub setup: ContainerSetup,
+    /// The whole system on the writable disk, which runs instead of a container. `start` then executes its init as PID 1, and
+    /// `exited` never follows: the machine powers off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<System>,
+}
+
+/// Where a whole system is on its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// The number of the partition that holds its root, from 1; absent: its root is the whole disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
 }
 
 /// A disk, and how the guest finds it.

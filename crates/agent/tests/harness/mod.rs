@@ -200,6 +200,7 @@ pub fn configure(writable: bool) -> Configure {
         entropy: None,
         env: std::collections::BTreeMap::new(),
         setup: ContainerSetup::default(),
+        system: None,
     }
 }
 

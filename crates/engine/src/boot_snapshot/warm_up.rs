@@ -63,6 +63,7 @@ impl<'a> BootSnapshotWarmUp<'a> {
             entropy: Some(entropy()?),
             env: Default::default(),
             setup: container_setup(&MachineSpec::new(String::new()), &ImageConfig::default())?,
+            system: None,
         })
     }
 }
