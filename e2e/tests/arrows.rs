@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The allowed dependencies between mimeo's crates.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
+    ("base", &[]),
     ("checkpoint", &[]),
     ("cli", &["agent-protocol", "engine", "image", "manager", "manager-api", "net", "setup", "vmm"]),
     ("engine", &["agent-protocol", "image", "net", "pager", "setup", "vmm", "volume"]),
