@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("manager-api", &[]),
     ("net", &[]),
     ("pager", &[]),
+    ("seed", &[]),
     ("setup", &["net", "vmm"]),
     ("vmm", &["checkpoint"]),
     ("volume", &["agent-protocol"]),
