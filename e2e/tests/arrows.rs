@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The allowed dependencies between mimeo's crates.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("agent", &["agent-protocol"]),
     ("agent-protocol", &[]),
     ("base", &[]),
     ("checkpoint", &[]),
     ("cli", &["agent-protocol", "engine", "image", "manager", "manager-api", "net", "setup", "vmm"]),
-    ("engine", &["agent-protocol", "image", "net", "pager", "setup", "vmm", "volume"]),
+    ("engine", &["agent-protocol", "base", "image", "net", "pager", "seed", "setup", "vmm", "volume"]),
     ("fake-firecracker", &["pager", "vmm"]),
     ("image", &[]),
     ("manager", &["agent-protocol", "engine", "image", "manager-api", "net", "volume"]),

@@ -19,6 +19,8 @@ use crate::machine::{Container, ContainerPrivileges, Machine, State};
 use crate::rootfs::ROOT;
 use crate::{boot, cgroup, disk};
 
+/// The filesystem of the disk from which cloud-init takes its seed. The system's own modules may be of another kernel.
+const SEED_MODULE: &str = "vfat";
 /// Timeout until the kernel has found a disk's partitions.
 const PARTITION_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -68,6 +70,7 @@ pub(crate) async fn start(machine: &Arc<Machine>, process: &Process, stream: Str
 
 async fn start_init(machine: &Arc<Machine>, process: &Process) -> Result<Arc<Container>, Failure> {
     let init = process.args.first().ok_or_else(|| failure(FailureKind::Invalid, "the system has no init"))?;
+    machine.modules.load_on_demand(SEED_MODULE)?;
     // systemd takes all processes of the root group into a group of its own.
     cgroup::leave_root()?;
     machine.pid_one.become_init(init).await?;

@@ -14,6 +14,7 @@ mod planned;
 pub(crate) mod process;
 mod running;
 mod scratch;
+mod system;
 mod volumes;
 
 use std::sync::Arc;

@@ -67,6 +67,11 @@ pub(crate) fn disk_usage(files: impl Iterator<Item = PathBuf>) -> u64 {
     files.filter_map(|file| fs::symlink_metadata(file).ok()).map(|file| file.blocks() * 512).sum()
 }
 
+/// Hard-links a raw disk that never changes as the lowest layer of a disk in another directory.
+pub(crate) fn link_disk(disk: &Path, to: &Path) -> Result<(), IoError> {
+    fs::hard_link(disk, to.join(layer_file_name(0))).at("link", disk)
+}
+
 /// Hard-links layers that never change again into another directory.
 pub(crate) fn link_layers(from: &Path, to: &Path, layers: u32) -> Result<(), IoError> {
     for name in (0..layers).map(layer_file_name) {

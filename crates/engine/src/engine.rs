@@ -107,6 +107,14 @@ impl Engine {
         mimeo_image::Store::open(&self.home.images())
     }
 
+    /// Opens the store of bases.
+    ///
+    /// # Errors
+    /// If its directory cannot be used.
+    pub fn bases(&self) -> Result<mimeo_base::Store, mimeo_base::FileError> {
+        mimeo_base::Store::at(&self.home.bases())
+    }
+
     /// Returns the names of the drivers.
     pub fn driver_names(&self) -> impl Iterator<Item = &'static str> {
         self.drivers.keys().copied()

@@ -52,13 +52,18 @@ pub(crate) fn configuration(
         dns_options: record.spec.dns_options.clone(),
         hosts: hosts(record),
         image: disk(IMAGE_SERIAL, identification),
-        writable: Some(disk(WRITABLE_SERIAL, identification)),
+        writable: Some(Disk { filesystem: filesystem(record), ..disk(WRITABLE_SERIAL, identification) }),
         vm_generation: record.vm_generation.clone(),
         entropy: Some(entropy()?),
         env: record.spec.env.clone(),
         setup,
-        system: record.base.as_ref().map(|base| System { partition: base.partition }),
+        system: record.system.as_ref().map(|system| System { partition: system.partition }),
     })
+}
+
+/// The filesystem that the guest mounts of the machine's own disk.
+fn filesystem(record: &Record) -> String {
+    record.system.as_ref().map_or(FILESYSTEM, |system| &system.filesystem).to_owned()
 }
 
 /// A disk of a machine, with what its guest finds it by.

@@ -127,6 +127,12 @@ impl Home {
         self.home.join("images")
     }
 
+    /// Returns the directory of bases.
+    #[must_use]
+    pub fn bases(&self) -> PathBuf {
+        self.home.join("bases")
+    }
+
     /// Returns the directory of programs that `setup` installed.
     #[must_use]
     pub fn programs(&self) -> PathBuf {

@@ -40,7 +40,7 @@ pub(crate) use process::boot_id;
 pub(crate) use record::{BOOTED_AS_CLONE, BOOTED_COLD, BOOTED_WARM};
 pub use record::{
     BridgeRecord, Exit, Health, HealthStatus, ImageSummary, NetworkRecord, Record, RecordError,
-    ServeReference, State, Times,
+    ServeReference, State, SystemRecord, Times,
 };
 pub use registry::{FindError, Found, LookupError, Registry, Selector};
 pub(crate) use registry::{Removal, remove_dir};
@@ -49,7 +49,7 @@ pub(crate) use restart::Backoff;
 pub use restart::{ParseRestartPolicyError, RestartPolicy, is_restart_due, should_start_on_boot};
 pub use spec::{
     AUTO_DRIVER, HOST_GATEWAY, HealthAction, HealthProbe, HealthSpec, MachineSpec, NetworkMode, PullPolicy,
-    RegistryAccess,
+    RegistryAccess, SystemSpec,
 };
 pub use volume_mount::{ImageVolumes, VolumeMount, image_volumes};
 pub use watch::{Change, Watcher};

@@ -166,6 +166,16 @@ pub enum StageError {
     ImageMissing { image: String },
     #[error("the image {name} that the machine was created from was removed: create the machine again")]
     ImageRemoved { name: String },
+    #[error(transparent)]
+    BaseName(#[from] mimeo_base::ParseBaseNameError),
+    #[error(transparent)]
+    BaseStore(#[from] mimeo_base::StoreError),
+    #[error(transparent)]
+    BaseFile(#[from] mimeo_base::FileError),
+    #[error("cannot use the base {base}: {why}")]
+    BaseUnusable { base: String, why: String },
+    #[error("cannot make the seed for cloud-init")]
+    Seed(#[from] mimeo_seed::SeedError),
     #[error(
         "its disk has {max} layers, one for each snapshot of it or of its ancestors: create a new machine"
     )]

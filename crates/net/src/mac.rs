@@ -18,6 +18,12 @@ impl MacAddress {
         let [a, b, c, d, e] = tail;
         Self([0x02, a, b, c, d, e])
     }
+
+    /// Its six bytes.
+    #[must_use]
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
 }
 
 impl fmt::Display for MacAddress {

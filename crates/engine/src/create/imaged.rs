@@ -40,6 +40,9 @@ impl Planned {
         size: Option<TerminalSize>,
         options: &StartOptions,
     ) -> Result<Imaged, StageError> {
+        if let Some(system) = self.claim.record.spec.system.clone() {
+            return self.system(engine, &system);
+        }
         let store = engine.images()?;
         let record = &mut self.claim.record;
         let image = match &record.image {

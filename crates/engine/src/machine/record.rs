@@ -53,6 +53,9 @@ pub struct Record {
     pub vmm: Option<ProcessIdentity>,
     /// The image that the machine runs.
     pub image: Option<ImageSummary>,
+    /// The whole system that the machine runs instead of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemRecord>,
     /// The container's process: the image's settings, overridden by the spec's.
     #[serde(default)]
     pub process: Process,
@@ -165,6 +168,21 @@ pub struct ImageSummary {
     pub id: String,
     /// Its name when the machine was created.
     pub name: String,
+}
+
+/// A whole system on a machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemRecord {
+    /// The base that it was made from.
+    pub base: String,
+    /// The digest of the base's disk.
+    pub digest: String,
+    /// The number of the partition that holds its root, from 1; `None`: the root is the whole disk.
+    pub partition: Option<u32>,
+    /// The root's filesystem, by the kernel's name.
+    pub filesystem: String,
+    /// The path of its init.
+    pub init: String,
 }
 
 /// A machine's network.
@@ -314,6 +332,7 @@ impl Record {
             client: None,
             vmm: None,
             image: None,
+            system: None,
             process: Process::default(),
             source_env: BTreeMap::new(),
             network: None,

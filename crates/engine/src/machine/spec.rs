@@ -142,6 +142,23 @@ pub struct MachineSpec {
     /// How the image's registry is accessed.
     #[serde(default)]
     pub registry: RegistryAccess,
+    /// The whole system that the machine runs instead of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemSpec>,
+}
+
+/// A whole system, made from a base.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemSpec {
+    /// The base's name.
+    pub base: String,
+    /// Public SSH keys for the system's default user, each a line as in `authorized_keys`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<String>,
+    /// The user-data for cloud-init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
 }
 
 /// The address in `add_hosts` that stands for the host, as the machine sees it.
@@ -202,6 +219,7 @@ impl MachineSpec {
             timeout: 0,
             health_on_failure: HealthAction::None,
             registry: RegistryAccess::default(),
+            system: None,
         }
     }
 }

@@ -234,6 +234,7 @@ impl Machine {
     fn exit_of_vm(&self, vm_exit: &VmExit) -> Exit {
         match vm_exit {
             _ if self.killed => exit(ExitStatus::Signal(SIGKILL)),
+            VmExit::Off if self.record().system.is_some() => exit(ExitStatus::Code(0)),
             VmExit::Off => failed("the virtual machine powered off by itself".to_owned()),
             VmExit::Failed { status, stderr } => {
                 failed(format!("the virtual machine failed ({status}) {stderr}"))
@@ -366,7 +367,8 @@ impl Machine {
         self.deadline = Some(Instant::now() + KILL_GRACE);
         // A container that still runs after a SIGKILL hangs: kill the VMM. A guest whose disk cannot be written
         // does not run.
-        let is_hopeless = already_killed || self.disk_wait.is_some() || self.guest.link.ended().is_some();
+        // The init of a whole system gets no SIGKILL.
+        let is_hopeless = self.record().system.is_some() || already_killed || self.disk_wait.is_some() || self.guest.link.ended().is_some();
         if is_hopeless {
             return self.guest.instance.kill().await;
         }

@@ -14,9 +14,9 @@ use crate::files::{FileError, IoContext as _, create_dir, read, sha256, sync_dir
 const EAGER: [&str; 6] =
     ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "overlay"];
 /// For volumes, for closing the source's connections in its clones, for
-/// Firecracker's link and its balloon, and for other image formats. The agent
+/// Firecracker's link and its balloon, for other image formats, and for the seeds of whole systems. The agent
 /// loads all modules up to the one that it needs.
-const LAZY: [&str; 8] = [
+const LAZY: [&str; 11] = [
     "fuse",
     "tcp_diag",
     "udp_diag",
@@ -25,6 +25,9 @@ const LAZY: [&str; 8] = [
     "virtio_balloon",
     "erofs",
     "squashfs",
+    "nls_cp437",
+    "nls_ascii",
+    "vfat",
 ];
 
 /// Why a directory of modules cannot be used.
