@@ -11,7 +11,7 @@ GUEST_TARGET := x86_64-unknown-linux-musl
 DEMO_PACKAGES := qemu-system-x86 gcc libc6-dev mmdebstrap
 # What the tests talk to: a registry, image tools, filesystem checkers, podman, which mimeo is compared with,
 # PostgreSQL, and Python for the tool that tries the API.
-TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs erofs-utils \
+TEST_PACKAGES := $(DEMO_PACKAGES) busybox-static docker-registry openssh-client skopeo umoci e2fsprogs fdisk erofs-utils \
 	cpio bsdutils util-linux uidmap ca-certificates nftables iproute2 podman runc \
 	postgresql python3-venv openssl
 

@@ -6,6 +6,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a test harness reports failures by panicking")]
 
+mod base;
 mod clock;
 mod full_disk;
 mod guest_program;
@@ -26,6 +27,7 @@ mod wait;
 mod web_socket;
 mod world;
 
+pub use base::Base;
 pub use clock::Clock;
 pub use full_disk::{Filler, SmallDisk};
 pub use guest_program::guest_program;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bad_input;
+mod bases;
 mod boot_snapshots;
 mod bridged;
 mod clones;
