@@ -14,8 +14,8 @@ use mimeo_agent_protocol::link::Hello;
 use mimeo_agent_protocol::message::{
     Address, Address6, ChangesFormat, ClockMark, Configure, ContainerSetup, Disk, DiskVolume, ExitStatus,
     Failure, FailureKind, FileInfo, FileKind, FileType, Identity, IdentityStep, Input, Interface, NewFile,
-    Privileges, Process, ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome,
-    System, TerminalSize, Tmpfs, Volume,
+    Privileges, Process, ProcessInfo, Reply, Request, Resource, ResourceLimit, Step, StepOutcome, System,
+    TerminalSize, Tmpfs, Volume,
 };
 use mimeo_agent_protocol::{Capabilities, PROTOCOL};
 use serde_json::{Value, json};

@@ -68,7 +68,8 @@ pub(crate) fn leave_root() -> Result<(), SystemError> {
 
 /// The groups of the workload.
 fn workload_groups(is_system: bool) -> Vec<PathBuf> {
-    let all = if is_system { child_groups(Path::new(ROOT)).collect() } else { vec![PathBuf::from(CONTAINER)] };
+    let all =
+        if is_system { child_groups(Path::new(ROOT)).collect() } else { vec![PathBuf::from(CONTAINER)] };
     all.into_iter().filter(|group| ![AGENT, ASIDE].iter().any(|own| group == Path::new(own))).collect()
 }
 
@@ -155,8 +156,7 @@ pub(crate) fn absorb_aside() -> Result<(), SystemError> {
 /// sleep, or else all.
 fn unfrozen_processes(groups: &[PathBuf]) -> String {
     let pids = groups.iter().flat_map(|group| pids_below(group));
-    let mut stats: Vec<(i32, Stat)> =
-        pids.filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
+    let mut stats: Vec<(i32, Stat)> = pids.filter_map(|pid| Some((pid, read_stat(pid)?))).collect();
     if stats.iter().any(|(_, stat)| matches!(&*stat.state, "D" | "R")) {
         stats.retain(|(_, stat)| matches!(&*stat.state, "D" | "R"));
     }

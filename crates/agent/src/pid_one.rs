@@ -1,5 +1,8 @@
 //! PID 1. It forks the agent and waits: only PID 1 can become the init of a whole system.
-#![allow(unsafe_code, reason = "fork, signal and execve have no safe form; here they run in a process with one thread")]
+#![allow(
+    unsafe_code,
+    reason = "fork, signal and execve have no safe form; here they run in a process with one thread"
+)]
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};

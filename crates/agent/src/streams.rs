@@ -51,6 +51,13 @@ pub(crate) struct AgentEnds {
     terminal: Option<File>,
 }
 
+impl AgentEnds {
+    /// Those of a process that has none of its streams from the agent.
+    pub(crate) fn none() -> Self {
+        Self { input: None, outputs: Vec::new(), terminal: None }
+    }
+}
+
 /// Creates the streams of a process: a terminal or pipes.
 pub(crate) fn create(process: &Process) -> Result<(ProcessEnds, AgentEnds), SystemError> {
     match process.terminal {

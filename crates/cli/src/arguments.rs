@@ -6,8 +6,8 @@ use crate::backend::target::TargetArgs;
 use crate::commands::{
     attach, commit, completion, container, context, cp, create, diff, events, exec, export, fork, generate,
     healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename,
-    restart, rm, run, setup, snapshot, start, stats, stop, system, test, top, unpause, update, version,
-    volume, wait,
+    restart, rm, run, sandbox, setup, snapshot, start, stats, stop, system, test, top, unpause, update,
+    version, volume, wait,
 };
 use crate::deferred::Deferred;
 use crate::logging::{LOG_VARIABLE, LogLevel};
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Manage snapshots of machines and start clones from them
     #[command(subcommand)]
     Snapshot(snapshot::Verb),
+    /// Manage sandboxes: machines with whole systems, made from bases
+    #[command(subcommand)]
+    Sandbox(sandbox::Verb),
     /// Clone a running machine: every clone starts, or none does
     Fork(fork::Args),
     /// Manage the contexts: managers on whose hosts commands act

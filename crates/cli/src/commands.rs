@@ -33,6 +33,7 @@ pub(crate) mod rename;
 pub(crate) mod restart;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod sandbox;
 pub(crate) mod select;
 pub(crate) mod setup;
 pub(crate) mod snapshot;
@@ -71,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Podman(command) | Command::Named(command) => podman(&host()?, command, level).await,
         Command::Setup(args) => setup::run(local(&host()?, "set up")?, &args).await,
         Command::Snapshot(verb) => snapshot::run(&host()?, verb).await,
+        Command::Sandbox(verb) => sandbox::run(&host()?, verb, level).await,
         Command::Fork(args) => fork::run(&host()?, args).await,
         Command::Generate(verb) => generate::run(local(&host()?, "generate configuration")?, &verb),
         Command::Test(verb) => test::run(local(&host()?, "test")?, verb).await,

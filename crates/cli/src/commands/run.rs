@@ -7,7 +7,7 @@ mod files;
 mod foreground;
 mod labels;
 mod log;
-mod network;
+pub(crate) mod network;
 mod refused;
 mod remove_image;
 pub(crate) mod settings;

@@ -19,7 +19,7 @@ use crate::disk_layers::{existing_layers, layer_file_name};
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_spec::{disks, requires, shape};
-use crate::machine::{BOOTED_COLD, BOOTED_WARM, Claim, ProcessIdentity};
+use crate::machine::{BOOTED_COLD, BOOTED_WARM, Claim, MachineSpec, ProcessIdentity};
 use crate::network::without_forwards;
 use crate::stage::StageError;
 use crate::{Engine, accelerator, agent};
@@ -66,7 +66,7 @@ impl Networked {
             chosen: &chosen,
             machine: &claim.record.spec,
         };
-        let started = start_vm(engine, request, claim.record.spec.cold).await?;
+        let started = start_vm(engine, request, cold_reason(&claim.record.spec)).await?;
         let record = &mut claim.record;
         record.vmm = ProcessIdentity::from_pid(started.instance.process().pid);
         record.accelerator = Some(chosen.description());
@@ -112,19 +112,32 @@ struct Started {
     reason: Option<String>,
 }
 
-/// Restores a guest from a boot snapshot. Boots one instead if `cold` is set or no guest can be restored.
-async fn start_vm(engine: &Engine, request: GuestRequest<'_>, cold: bool) -> Result<Started, StageError> {
-    let reason = if cold {
-        "asked for with --cold".to_owned()
-    } else {
-        match boot_snapshot::start(engine, request).await {
+/// Why the guest is booted instead of restored, if it is to be.
+fn cold_reason(spec: &MachineSpec) -> Option<&'static str> {
+    match &spec.system {
+        _ if spec.cold => Some("asked for with --cold"),
+        // A restored guest has looked at other disks: it knows their sizes, and that they have no partitions and no label.
+        Some(_) => Some("a whole system reads its disks at the boot"),
+        None => None,
+    }
+}
+
+/// Restores a guest from a boot snapshot. Boots one instead if there is a reason to, or no guest can be restored.
+async fn start_vm(
+    engine: &Engine,
+    request: GuestRequest<'_>,
+    cold: Option<&str>,
+) -> Result<Started, StageError> {
+    let reason = match cold {
+        Some(reason) => reason.to_owned(),
+        None => match boot_snapshot::start(engine, request).await {
             Ok(WarmGuest { instance, link, snapshot, divergent_pages, missing }) => {
                 let origin = Some(snapshot.manifest.id);
                 return Ok(Started { instance, link: Some(link), origin, divergent_pages, reason: missing });
             }
             Err(BootSnapshotError::Stage(kvm @ StageError::Kvm { .. })) => return Err(kvm),
             Err(error) => chain(&error),
-        }
+        },
     };
     let GuestRequest { driver, kernel, spec, chosen, .. } = request;
     let initramfs = Initramfs::ensure(kernel, agent::BYTES)?;

@@ -81,7 +81,10 @@ fn seed(record: &Record, spec: &SystemSpec) -> Seed {
     Seed {
         instance_id: record.name.to_string(),
         hostname: record.spec.hostname.clone().unwrap_or_else(|| record.name.to_string()),
-        network: record.network.as_ref().map(|network| Network { interfaces: vec![interface(record, network)] }),
+        network: record
+            .network
+            .as_ref()
+            .map(|network| Network { interfaces: vec![interface(record, network)] }),
         ssh_keys: spec.ssh_keys.clone(),
         user_data: spec.user_data.clone().map(String::into_bytes),
         vendor_data: None,

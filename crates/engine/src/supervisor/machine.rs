@@ -368,7 +368,10 @@ impl Machine {
         // A container that still runs after a SIGKILL hangs: kill the VMM. A guest whose disk cannot be written
         // does not run.
         // The init of a whole system gets no SIGKILL.
-        let is_hopeless = self.record().system.is_some() || already_killed || self.disk_wait.is_some() || self.guest.link.ended().is_some();
+        let is_hopeless = self.record().system.is_some()
+            || already_killed
+            || self.disk_wait.is_some()
+            || self.guest.link.ended().is_some();
         if is_hopeless {
             return self.guest.instance.kill().await;
         }

@@ -25,7 +25,7 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 /// The network mode.
-pub(super) fn mode(text: &str) -> Result<NetworkMode, String> {
+pub(crate) fn mode(text: &str) -> Result<NetworkMode, String> {
     match text {
         "auto" | "default" | "private" => Ok(NetworkMode::Auto),
         "rootless" | "slirp4netns" => Ok(NetworkMode::Rootless),
