@@ -14,6 +14,7 @@ mod network;
 mod program;
 mod ssh_keys;
 mod step_log;
+mod system_names;
 mod vm_generation;
 
 use std::sync::Arc;
@@ -118,7 +119,11 @@ impl IdentityChange<'_> {
         log: &mut StepLog,
     ) -> Result<Result<Vec<String>, Failure>, StepFailed> {
         let Self { machine, container, identity, .. } = self;
-        log.record(Step::Names, names::apply(machine, container, identity))?;
+        let named = match container.is_system() {
+            true => system_names::apply(machine, container, identity).await,
+            false => names::apply(machine, container, identity),
+        };
+        log.record(Step::Names, named)?;
         log.record(Step::Network, network::apply(identity))?;
         log.record(Step::Connections, connections::apply(machine))?;
         let image_files = ImageFiles::list(machine, container).await;

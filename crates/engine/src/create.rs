@@ -36,6 +36,7 @@ pub(crate) use planned::Stopwatch;
 pub use running::Running;
 pub(crate) use running::{Guest, Session, Vm};
 pub use scratch::Scratch;
+pub(crate) use system::write_seed;
 pub(crate) use volumes::attach_volumes;
 
 /// What to start.

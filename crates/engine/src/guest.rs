@@ -76,7 +76,11 @@ pub(crate) fn disk(serial: &str, identification: DiskIdentification) -> Disk {
 }
 
 pub(crate) fn hostname(record: &Record) -> String {
-    record.spec.hostname.clone().unwrap_or_else(|| record.id.short().to_owned())
+    let default = || match &record.system {
+        Some(_) => record.name.to_string(),
+        None => record.id.short().to_owned(),
+    };
+    record.spec.hostname.clone().unwrap_or_else(default)
 }
 
 pub(crate) fn unix_nanos() -> u64 {

@@ -48,7 +48,7 @@ pub(super) async fn apply(
         result.map_err(|failed| failure(failed.kind, format!("{}: {failed}", key.path)))?;
     }
     let kinds: Vec<&str> = keys.iter().map(|key| &*key.kind).collect();
-    hang_up_servers();
+    hang_up_servers(container.is_system());
     machine.ssh_keys_generation().replace(identity.vm_generation.clone());
     Ok(StepSuccess::DoneWith(kinds.join(" ")))
 }
@@ -127,8 +127,8 @@ fn type_of_public_key(public: &str) -> Option<&'static str> {
 
 /// Sends SIGHUP to each sshd, which rereads its keys after the thaw. The processes
 /// that it forked for its sessions get none: it would end them.
-fn hang_up_servers() {
-    let servers = cgroup::pids().into_iter().filter(|pid| is_server(*pid));
+fn hang_up_servers(is_system: bool) {
+    let servers = cgroup::workload_pids(is_system).into_iter().filter(|pid| is_server(*pid));
     for pid in servers.filter_map(Pid::from_raw) {
         // This does not fail: the processes are frozen, so that none ends meanwhile.
         kill_process(pid, Signal::HUP).ok();

@@ -37,6 +37,7 @@ async fn try_start(engine: &Engine, request: &CloneRequest) -> Result<Running, S
         record.source_env = machine.requested_env();
         record.adopt_source_env();
         record.image = machine.image;
+        record.system = machine.system;
     });
     let claim = claim.map_err(|error| StageError::from(error).at(Stage::Plan))?;
     give_disks(driver.as_ref(), &snapshot, &claim).map_err(at_load)?;

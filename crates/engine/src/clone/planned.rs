@@ -1,13 +1,15 @@
 //! Stage 1: reads and verifies the snapshot, and claims an id, a name and a network for the clone.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::message::Process;
-use mimeo_image::Image;
+use mimeo_image::{Image, ImageConfig};
 use mimeo_vmm::Driver;
 
 use super::from_disk::refuse_disk_only;
-use crate::create::{Stopwatch, process};
+use crate::create::{Stopwatch, process, write_seed};
+use crate::disk_layers::layer_file_name;
 use crate::id::SnapshotId;
 use crate::identity;
 use crate::launch_request::{CloneRequest, HoldPolicy};
@@ -23,7 +25,7 @@ use crate::{Engine, driver, signal};
 pub(super) struct Planned {
     pub(super) claim: Claim,
     pub(super) snapshot: Snapshot,
-    pub(super) image: Image,
+    pub(super) image: CloneImage,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) stopwatch: Stopwatch,
     /// The socket of the page server that serves its memory, if one does.
@@ -34,10 +36,24 @@ pub(super) struct Planned {
     pub(super) is_worth_stencil: bool,
 }
 
+/// What a clone's guest has in place of an image's disk, and the image's run configuration.
+#[derive(Debug)]
+pub(super) struct CloneImage {
+    pub(super) rootfs: PathBuf,
+    pub(super) config: ImageConfig,
+}
+
+impl From<Image> for CloneImage {
+    fn from(Image { rootfs, config, .. }: Image) -> Self {
+        Self { rootfs, config }
+    }
+}
+
 /// Loads the snapshot and claims id, name and network. Undo: dropping the claim.
 pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, StageError> {
     let mut stopwatch = Stopwatch::start();
-    let CloneSource { snapshot, machine: source, image, driver } = load_source(engine, &request.snapshot)?;
+    let CloneSource { snapshot, machine: source, mut image, driver } =
+        load_source(engine, &request.snapshot)?;
     let mut spec = clone_spec(&source, &request.overrides);
     spec.stop_signal = Some(signal::stop_signal(&spec, &image.config)?);
     let process = process_of_clone(&spec, &source, &image)?;
@@ -48,6 +64,9 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
         record.serve.clone_from(&request.serve);
         record.waiting = request.hold == HoldPolicy::Pool;
     })?;
+    if let Some(system) = &claim.record.spec.system {
+        image.rootfs = write_seed(&claim.dir, &claim.record, system)?;
+    }
     stopwatch.lap("plan");
     Ok(Planned {
         claim,
@@ -63,7 +82,10 @@ pub(super) fn plan(engine: &Engine, request: &CloneRequest) -> Result<Planned, S
 
 /// The container's process, which runs already: it has the image's environment and the clone's own, not that of
 /// its source, and the privileges that it was started with.
-fn process_of_clone(spec: &MachineSpec, source: &Record, image: &Image) -> Result<Process, StageError> {
+fn process_of_clone(spec: &MachineSpec, source: &Record, image: &CloneImage) -> Result<Process, StageError> {
+    if source.system.is_some() {
+        return Ok(source.process.clone());
+    }
     let process = process::container_process(spec, &image.config)?;
     Ok(Process { privileges: source.process.privileges.clone(), ..process })
 }
@@ -73,7 +95,7 @@ pub(super) struct CloneSource {
     pub(super) snapshot: Snapshot,
     /// The record of the machine that was saved.
     pub(super) machine: Record,
-    pub(super) image: Image,
+    pub(super) image: CloneImage,
     pub(super) driver: Arc<dyn Driver>,
 }
 
@@ -94,7 +116,13 @@ pub(super) fn load_disk(engine: &Engine, snapshot: &SnapshotId) -> Result<CloneS
     };
     snapshot::verify(&store, &snapshot)?;
     let driver = driver::find(engine, &snapshot.manifest.requires.driver)?;
-    let image = find_image(engine, &machine)?;
+    let image = match &machine.system {
+        // Each clone has a seed of its own in its place.
+        Some(_) => {
+            CloneImage { rootfs: snapshot.dir.join(layer_file_name(0)), config: ImageConfig::default() }
+        }
+        None => find_image(engine, &machine)?.into(),
+    };
     Ok(CloneSource { snapshot, machine, image, driver })
 }
 
@@ -134,7 +162,13 @@ pub(super) fn clone_spec(source: &Record, overrides: &CloneOverrides) -> Machine
 fn inherit(record: &mut Record, source: Record, snapshot: &Snapshot, driver: &dyn Driver) {
     record.source_env = source.requested_env();
     inherit_disks(record, &source, driver);
+    if let (Some(_), Some(own), Some(network)) = (&source.system, &mut record.network, &source.network) {
+        // Its network is its own, and what it has configured itself stays right.
+        (own.subnet, own.ip, own.gateway, own.mac) =
+            (network.subnet, network.ip, network.gateway, network.mac);
+    }
     record.image = source.image;
+    record.system = source.system;
     record.boot_method = Some(BOOTED_AS_CLONE.to_owned());
     record.origin = Some(snapshot.manifest.id.clone());
     record.requires = Some(snapshot.manifest.requires.clone());

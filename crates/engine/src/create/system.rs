@@ -1,5 +1,7 @@
 //! Stage 2 of a machine with a whole system: finds its base, and makes its disk and its seed.
 
+use std::path::{Path, PathBuf};
+
 use mimeo_agent_protocol::message::Process;
 use mimeo_base::{BaseName, Manifest, Store};
 use mimeo_image::ImageConfig;
@@ -30,12 +32,18 @@ impl Planned {
         let init = record.system.as_ref().map(|system| system.init.clone());
         record.process = Process { args: init.into_iter().collect(), ..Process::default() };
         record.spec.stop_signal.get_or_insert(POWER_OFF);
-        let seed_path = claim.dir.join(SEED);
-        let disk = seed(&claim.record, spec).disk()?;
-        crate::durable::write(&seed_path, &disk).at("write", &seed_path)?;
+        let rootfs = write_seed(&claim.dir, &claim.record, spec)?;
         stopwatch.lap("image");
-        Ok(Imaged { planned: self, rootfs: seed_path, config: ImageConfig::default() })
+        Ok(Imaged { planned: self, rootfs, config: ImageConfig::default() })
     }
+}
+
+/// Writes the machine's seed, which its guest gets in place of an image; returns its path.
+pub(crate) fn write_seed(dir: &Path, record: &Record, spec: &SystemSpec) -> Result<PathBuf, StageError> {
+    let path = dir.join(SEED);
+    let disk = seed(record, spec).disk()?;
+    crate::durable::write(&path, &disk).at("write", &path)?;
+    Ok(path)
 }
 
 /// Makes the machine's disk over that of its base, and records where the system is. The base is locked meanwhile: it is removed
@@ -80,7 +88,7 @@ fn make_disk(store: &Store, base: &Manifest, claim: &mut Claim) -> Result<(), St
 fn seed(record: &Record, spec: &SystemSpec) -> Seed {
     Seed {
         instance_id: record.name.to_string(),
-        hostname: record.spec.hostname.clone().unwrap_or_else(|| record.name.to_string()),
+        hostname: guest::hostname(record),
         network: record
             .network
             .as_ref()
