@@ -24,8 +24,9 @@ pub struct Seed {
     pub ssh_keys: Vec<String>,
     /// The user's user-data, which reaches the guest byte for byte. At most [`MAX_USER_DATA`].
     pub user_data: Option<Vec<u8>>,
-    /// mimeo's own part. The user's cloud-config takes precedence, key by key, and can disable all of this. At most
-    /// [`MAX_VENDOR_DATA`].
+    /// mimeo's own part, of any format that user-data has. The user's cloud-config takes precedence, key by key: its
+    /// `runcmd` replaces one of vendor-data, but a script (`#!`) of vendor-data runs besides all that the user gives. At
+    /// most [`MAX_VENDOR_DATA`].
     pub vendor_data: Option<Vec<u8>>,
 }
 

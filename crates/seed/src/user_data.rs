@@ -6,7 +6,7 @@ const MIME: &[u8] = b"mime-version:";
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// How user-data starts, as cloud-init's `INCLUSION_TYPES_MAP` has it. A longer prefix precedes a shorter one.
 const PREFIXES: [(&str, UserDataKind); 9] = [
-    ("#!", UserDataKind::Script),
+    ("#!", UserDataKind::ShellScript),
     ("#cloud-config-archive", UserDataKind::Archive),
     ("#cloud-config-jsonp", UserDataKind::JsonPatch),
     ("#cloud-config", UserDataKind::CloudConfig),
@@ -21,7 +21,7 @@ const PREFIXES: [(&str, UserDataKind); 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserDataKind {
     /// `#!`: a program that runs at the first boot.
-    Script,
+    ShellScript,
     /// `#cloud-config`: YAML.
     CloudConfig,
     /// `#cloud-config-archive`: several parts in YAML.
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn formats_are_detected_by_their_first_characters() {
         for (user_data, kind) in [
-            ("#!/bin/sh\ntrue\n", Some(UserDataKind::Script)),
+            ("#!/bin/sh\ntrue\n", Some(UserDataKind::ShellScript)),
             ("#cloud-config\nusers: []\n", Some(UserDataKind::CloudConfig)),
             ("\n#Cloud-Config\n", Some(UserDataKind::CloudConfig)),
             ("#cloud-config-archive\n", Some(UserDataKind::Archive)),
