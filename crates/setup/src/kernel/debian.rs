@@ -59,7 +59,7 @@ pub(super) fn resolve(apt: &Apt) -> Result<Record, DebianError> {
 }
 
 pub(super) fn name(record: &Record) -> String {
-    record.directory_name("debian")
+    format!("{}-m{}", record.directory_name("debian"), modules::selection())
 }
 
 /// Downloads the package and fills a kernel's directory from it.

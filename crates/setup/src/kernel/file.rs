@@ -48,10 +48,13 @@ impl FileKernel {
     }
 
     /// Contains the kernel's digest and, if there are modules, that of their
-    /// path: the same file with other modules is another kernel.
+    /// path and selection: the same file with other modules is another kernel.
     pub(super) fn name(&self) -> String {
         let digest = sha256(&self.bytes);
-        let modules = self.modules.as_ref().map(|dir| sha256(dir.as_os_str().as_encoded_bytes()));
+        let modules = self.modules.as_ref().map(|dir| {
+            let (dir, selection) = (dir.as_os_str().as_encoded_bytes(), modules::selection());
+            sha256(&[dir, selection.as_bytes()].concat())
+        });
         let suffix = modules.map(|digest| format!("-m{}", &digest[..4])).unwrap_or_default();
         format!("file-{}{suffix}", &digest[..NAME_DIGITS])
     }

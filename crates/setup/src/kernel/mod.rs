@@ -1,12 +1,13 @@
 //! Kernels for guests, each set up once, below `$MIMEO_HOME/kernels/<name>/`.
 //!
 //! ```text
-//! kernels/default -> debian-6.1.192-2       the kernel that machines boot
-//! kernels/debian-6.1.192-2/kernel.json      the manifest; written last
-//!                          vmlinux          ELF, entered through PVH
-//!                          bzImage          the fallback for vmlinux
-//!                          modules/*.ko     uncompressed
-//!                          initramfs-*.cpio built from the modules and an agent
+//! kernels/default -> debian-6.1.192-2-m8377  the kernel that machines boot
+//! kernels/debian-6.1.192-2-m8377/            its name ends with the selection of modules
+//!     kernel.json                            the manifest; written last
+//!     vmlinux                                ELF, entered through PVH
+//!     bzImage                                the fallback for vmlinux
+//!     modules/*.ko                           uncompressed
+//!     initramfs-*.cpio                       built from the modules and an agent
 //! ```
 
 mod apt;

@@ -14,8 +14,11 @@ use crate::files::{FileError, IoContext as _, create_dir, read, sha256, sync_dir
 const EAGER: [&str; 6] =
     ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "virtio_rng", "overlay"];
 /// For volumes, for closing the source's connections in its clones, for
-/// Firecracker's link and its balloon, for other image formats, and for the seeds of whole systems. The agent
-/// loads all modules up to the one that it needs.
+/// Firecracker's link and its balloon, and for other image formats. The agent
+/// loads all modules up to the one that it needs. The last three are for whole
+/// systems, which have no modules of this kernel: FAT, for their EFI system
+/// partition and their seed, and the two character sets without which Debian's
+/// kernel mounts no FAT.
 const LAZY: [&str; 11] = [
     "fuse",
     "tcp_diag",
@@ -29,6 +32,8 @@ const LAZY: [&str; 11] = [
     "nls_ascii",
     "vfat",
 ];
+/// Hex digits of [`selection`].
+const SELECTION_DIGITS: usize = 4;
 
 /// Why a directory of modules cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,13 @@ pub(super) fn copy(tree: &Path, into: &Path) -> Result<Modules, ModulesError> {
     let modules = Modules { eager: copier.copy_all(&EAGER)?, lazy: copier.copy_optional(&LAZY)? };
     sync_dir(&copier.into)?;
     Ok(modules)
+}
+
+/// Identifies the selection of modules. It is part of a kernel's name, so that a kernel with another selection is another
+/// kernel.
+pub(super) fn selection() -> String {
+    let names = [EAGER.as_slice(), LAZY.as_slice()].concat().join(" ");
+    sha256(names.as_bytes())[..SELECTION_DIGITS].to_owned()
 }
 
 struct Copier<'a> {
