@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("agent-protocol", &[]),
     ("base", &[]),
     ("checkpoint", &[]),
-    ("cli", &["agent-protocol", "engine", "image", "manager", "manager-api", "net", "setup", "vmm"]),
+    ("cli", &["agent-protocol", "base", "engine", "image", "manager", "manager-api", "net", "setup", "vmm"]),
     ("engine", &["agent-protocol", "base", "image", "net", "pager", "seed", "setup", "vmm", "volume"]),
     ("fake-firecracker", &["pager", "vmm"]),
     ("image", &[]),

@@ -12,8 +12,8 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree};
 
 /// Crates without a circle of modules.
-const CRATES: [&str; 9] =
-    ["agent-protocol", "engine", "manager", "manager-api", "net", "pager", "setup", "vmm", "volume"];
+const CRATES: [&str; 10] =
+    ["agent-protocol", "base", "engine", "manager", "manager-api", "net", "pager", "setup", "vmm", "volume"];
 
 /// From each module to those that it imports, with one file that does.
 type Graph = BTreeMap<String, BTreeMap<String, PathBuf>>;

@@ -103,7 +103,7 @@ impl Store {
         self.refuse_existing(name)?;
         let dir = self.dir(name);
         fs::rename(draft.path(), &dir).map_err(FileError::at("rename a directory to", &dir))?;
-        draft.keep();
+        draft.disable_cleanup();
         drop(lock);
         Ok(self.sync()?)
     }

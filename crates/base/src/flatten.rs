@@ -7,15 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::file_error::FileError;
 use crate::image::{DiskImage, ImageError};
+use crate::space::{SpaceError, SpaceGuard};
 
 /// The unit of what is written: a block of zeros becomes a hole.
 const BLOCK: u64 = 64 << 10;
 static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-/// The free space that is left to others: machines are paused when their disks cannot be written.
-const RESERVE_BYTES: u64 = 256 << 20;
-/// How much is written between two looks at the free space.
-const SPACE_CHECK_BYTES: u64 = 64 << 20;
-
 /// Why an image was not copied.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,16 +23,8 @@ pub enum FlattenError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The disk is nearly full.
-    #[error(
-        "insufficient disk space: {available} bytes are left where the base would be, after {written} bytes of it; \
-         {RESERVE_BYTES} bytes must stay free for machines: free some space, or set MIMEO_HOME to another disk"
-    )]
-    Space {
-        /// What is left.
-        available: u64,
-        /// What was written.
-        written: u64,
-    },
+    #[error(transparent)]
+    Space(#[from] SpaceError),
     /// The caller cancelled it.
     #[error("it was cancelled")]
     Cancelled,
@@ -55,7 +43,8 @@ pub(crate) fn flatten(
     let mut hasher = blake3::Hasher::new();
     hasher.update(&bytes.to_le_bytes());
     let mut buffer = vec![0; BLOCK as usize];
-    let (mut from, mut written) = (0, 0);
+    let mut space = SpaceGuard::default();
+    let mut from = 0;
     while let Some(range) = image.next_data(from)? {
         let first = range.start / BLOCK;
         for number in first..range.end.div_ceil(BLOCK) {
@@ -67,27 +56,13 @@ pub(crate) fn flatten(
             if *block == ZEROS[..block.len()] {
                 continue;
             }
-            if written % SPACE_CHECK_BYTES == 0 {
-                check_space(disk, path, written)?;
-            }
+            space.check(disk, block.len())?;
             hasher.update(&number.to_le_bytes()).update(block);
             disk.write_all_at(block, number * BLOCK).map_err(FileError::at("write", path))?;
-            written += BLOCK;
         }
         // The last block was read as a whole.
         from = range.end.next_multiple_of(BLOCK);
     }
     disk.sync_all().map_err(FileError::at("sync", path))?;
     Ok(format!("blake3:{}", hasher.finalize().to_hex()))
-}
-
-fn check_space(disk: &File, path: &Path, written: u64) -> Result<(), FlattenError> {
-    let available = available_bytes(disk).map_err(FileError::at("read the free space at", path))?;
-    if available < RESERVE_BYTES { Err(FlattenError::Space { available, written }) } else { Ok(()) }
-}
-
-/// The free space of the filesystem that a file is on.
-fn available_bytes(file: &File) -> rustix::io::Result<u64> {
-    let found = rustix::fs::fstatvfs(file)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

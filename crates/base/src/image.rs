@@ -205,9 +205,6 @@ impl DiskImage {
     /// The first range at or after `from` that may hold other bytes than zeros. Ranges that are not allocated in the
     /// file are skipped without being read.
     pub(crate) fn next_data(&mut self, from: u64) -> Result<Option<Range<u64>>, ImageError> {
-        if from >= self.bytes {
-            return Ok(None);
-        }
         match &mut self.content {
             Content::Raw(file) => {
                 let range = next_allocated(file, from).map_err(self.read_error())?;

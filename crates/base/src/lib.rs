@@ -15,6 +15,7 @@
 
 mod add;
 mod check;
+mod download;
 mod file_error;
 mod filesystem;
 mod flatten;
@@ -24,6 +25,7 @@ mod name;
 mod partition;
 mod remove;
 mod root;
+mod space;
 mod store;
 mod system;
 #[cfg(test)]
@@ -34,12 +36,14 @@ mod window;
 
 pub use add::{AddError, AddOptions};
 pub use check::{Check, Outcome, is_usable};
+pub use download::{Download, DownloadError};
 pub use file_error::FileError;
 pub use flatten::FlattenError;
 pub use image::{Format, ImageError, Qcow2Error};
 pub use manifest::{Manifest, RootFilesystem};
 pub use name::{BaseName, ParseBaseNameError};
 pub use remove::RemoveError;
+pub use space::SpaceError;
 pub use store::{Store, StoreError, StoreLock};
 pub use system::{CloudInit, Init, Kernels, MachineId, Network, OsRelease, System};
 pub use validate::{Report, validate};

@@ -83,8 +83,8 @@ impl Draft {
         self.dir.path()
     }
 
-    /// Keeps the directory, which was renamed.
-    pub(crate) fn keep(mut self) {
+    /// Leaves the directory alone: it was renamed.
+    pub(crate) fn disable_cleanup(mut self) {
         self.dir.disable_cleanup(true);
     }
 }

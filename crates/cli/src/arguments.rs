@@ -4,10 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::backend::target::TargetArgs;
 use crate::commands::{
-    attach, commit, completion, container, context, cp, create, diff, events, exec, export, fork, generate,
-    healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps, rename,
-    restart, rm, run, sandbox, setup, snapshot, start, stats, stop, system, test, top, unpause, update,
-    version, volume, wait,
+    attach, base, commit, completion, container, context, cp, create, diff, events, exec, export, fork,
+    generate, healthcheck, image, inspect, kill, login, logout, logs, man, manager, pause, port, prune, ps,
+    rename, restart, rm, run, sandbox, setup, snapshot, start, stats, stop, system, test, top, unpause,
+    update, version, volume, wait,
 };
 use crate::deferred::Deferred;
 use crate::logging::{LOG_VARIABLE, LogLevel};
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Sandbox(sandbox::Verb),
     /// Clone a running machine: every clone starts, or none does
     Fork(fork::Args),
+    /// Manage bases: disk images of whole systems
+    #[command(subcommand)]
+    Base(base::Verb),
     /// Manage the contexts: managers on whose hosts commands act
     #[command(subcommand)]
     Context(context::Verb),

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod attach;
+pub(crate) mod base;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod confirm;
@@ -76,6 +77,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<i32, CliError> {
         Command::Fork(args) => fork::run(&host()?, args).await,
         Command::Generate(verb) => generate::run(local(&host()?, "generate configuration")?, &verb),
         Command::Test(verb) => test::run(local(&host()?, "test")?, verb).await,
+        Command::Base(verb) => base::run(local(&host()?, "manage bases")?, verb).await,
         Command::Context(verb) => context::run(verb),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),

@@ -127,7 +127,7 @@ impl Home {
         self.home.join("images")
     }
 
-    /// Returns the directory of bases.
+    /// Returns the directory of bases, with one directory each.
     #[must_use]
     pub fn bases(&self) -> PathBuf {
         self.home.join("bases")

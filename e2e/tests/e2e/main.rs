@@ -22,6 +22,7 @@ mod named_volumes;
 mod network;
 mod run;
 mod run_options;
+mod sandboxes;
 mod search;
 mod servers;
 mod setup;

@@ -152,7 +152,8 @@ impl Qcow2 {
         let size = self.header.cluster_bytes();
         let clusters = self.header.clusters();
         let per_table = self.header.l2_entries();
-        let mut number = from / size;
+        // The last cluster may extend beyond the disk's end.
+        let mut number = if from < self.header.bytes { from / size } else { clusters };
         while number < clusters {
             let table_end = clusters.min((number / per_table + 1) * per_table);
             let has_table = self.l1[(number / per_table) as usize] & OFFSET_MASK != 0;

@@ -81,6 +81,20 @@ fn every_size_of_cluster_is_read() {
 }
 
 #[test]
+fn a_disk_may_end_within_a_cluster() {
+    let files = Files::new();
+    let expected = content(MIB + 512);
+    for packing in [Packing::Plain, Packing::Deflate] {
+        let mut image =
+            DiskImage::open(&files.write(&Qcow2Image::new(3, packing).write(&expected))).expect("opened");
+        assert_eq!(ranges(&mut image), [0..MIB + 512]);
+        let mut found = vec![1; expected.len()];
+        image.read_at(&mut found, 0).expect("read");
+        assert!(found == expected, "{packing:?}");
+    }
+}
+
+#[test]
 fn what_another_implementation_writes_is_read() {
     let files = Files::new();
     let path = files.0.path().join("image");

@@ -1,0 +1,47 @@
+//! `mimeo base rm`: removes bases.
+
+use mimeo_base::{BaseName, RemoveError, Store, StoreError};
+
+use crate::error::CliError;
+use crate::output;
+
+/// podman's exit codes if there is no such thing, and if a machine uses it.
+const NO_SUCH: i32 = 1;
+const IN_USE: i32 = 2;
+
+/// Arguments of `mimeo base rm`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  mimeo base rm debian")]
+pub(crate) struct Args {
+    /// Names of bases
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// Removes each base and prints its name. An error is printed and does not stop the others.
+pub(crate) fn run(store: &Store, args: &Args) -> Result<i32, CliError> {
+    let mut code = 0;
+    for name in &args.names {
+        match remove(store, name) {
+            Ok(()) => output::line(name)?,
+            Err(error) => {
+                output::error(&error);
+                code = error.exit_code();
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn remove(store: &Store, name: &str) -> Result<(), CliError> {
+    let name: BaseName = name.parse()?;
+    let lock = store.lock()?;
+    // No machine can use a base yet.
+    match store.remove(lock, &name, &[]) {
+        Err(error @ RemoveError::Store(StoreError::NotFound { .. })) => {
+            Err(CliError::from(error).with_code(NO_SUCH))
+        }
+        Err(error @ RemoveError::InUse { .. }) => Err(CliError::from(error).with_code(IN_USE)),
+        removed => Ok(removed?),
+    }
+}
