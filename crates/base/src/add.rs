@@ -122,9 +122,9 @@ fn write_disk(draft: &Draft, image: &mut DiskImage, cancelled: &AtomicBool) -> R
     let path = draft.path().join(DISK);
     let disk = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let disk = disk.map_err(FileError::at("create", &path))?;
-    let digest = flatten(image, &disk, &path, cancelled)?;
+    // The open file can be written nevertheless.
     disk.set_permissions(Permissions::from_mode(0o444)).map_err(FileError::at("set the mode of", &path))?;
-    Ok(digest)
+    Ok(flatten(image, &disk, &path, cancelled)?)
 }
 
 fn manifest(name: &BaseName, source: String, digest: String, report: Report) -> Manifest {

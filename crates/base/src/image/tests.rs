@@ -87,7 +87,7 @@ fn a_disk_may_end_within_a_cluster() {
     for packing in [Packing::Plain, Packing::Deflate] {
         let mut image =
             DiskImage::open(&files.write(&Qcow2Image::new(3, packing).write(&expected))).expect("opened");
-        assert_eq!(ranges(&mut image), [0..MIB + 512]);
+        assert_eq!(ranges(&mut image).last().map(|range| range.end), Some(MIB + 512));
         let mut found = vec![1; expected.len()];
         image.read_at(&mut found, 0).expect("read");
         assert!(found == expected, "{packing:?}");
