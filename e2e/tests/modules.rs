@@ -50,7 +50,7 @@ fn read_graph(source: &Path) -> Graph {
     for file in rust_files(source) {
         let relative = file.strip_prefix(source).expect("below the source").to_owned();
         let module = top_module(&relative);
-        if module == "lib" {
+        if module == "lib" || is_test_file(&file) {
             continue;
         }
         let mut imports = Imports::default();
@@ -82,6 +82,11 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// Whether a file holds unit tests only, as `tests.rs`, or what they share.
+fn is_test_file(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "tests.rs" || name == "test_images.rs")
 }
 
 /// `snapshot` of `snapshot.rs` and of `snapshot/draft.rs`.
