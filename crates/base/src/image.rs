@@ -129,14 +129,15 @@ enum Content {
     Qcow2(Box<Qcow2>),
 }
 
-/// Tells whether a file was written to: its size, and the times of its last changes.
+/// Tells whether a file was written to: its size, and the time of its last change. The time of the last change of its inode
+/// does not tell: a new link changes it.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp(u64, i64, i64, i64, i64);
+struct Stamp(u64, i64, i64);
 
 impl Stamp {
     fn read(file: &File) -> io::Result<Self> {
         let meta = file.metadata()?;
-        Ok(Self(meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()))
+        Ok(Self(meta.len(), meta.mtime(), meta.mtime_nsec()))
     }
 }
 

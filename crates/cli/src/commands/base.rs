@@ -36,7 +36,7 @@ pub(crate) async fn run(engine: &Engine, verb: Verb) -> Result<i32, CliError> {
         Verb::Add(args) => add::run(store, args).await,
         Verb::Ls(args) => ls::run(&store, &args),
         Verb::Inspect(args) => inspect::run(&store, &args),
-        Verb::Rm(args) => rm::run(&store, &args),
+        Verb::Rm(args) => rm::run(engine, &store, &args),
         Verb::Validate(args) => validate::run(&store, &args),
     }
 }

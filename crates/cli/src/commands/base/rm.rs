@@ -1,6 +1,8 @@
 //! `mimeo base rm`: removes bases.
 
 use mimeo_base::{BaseName, RemoveError, Store, StoreError};
+use mimeo_engine::Engine;
+use mimeo_engine::machine::SystemSpec;
 
 use crate::error::CliError;
 use crate::output;
@@ -19,10 +21,10 @@ pub(crate) struct Args {
 }
 
 /// Removes each base and prints its name. An error is printed and does not stop the others.
-pub(crate) fn run(store: &Store, args: &Args) -> Result<i32, CliError> {
+pub(crate) fn run(engine: &Engine, store: &Store, args: &Args) -> Result<i32, CliError> {
     let mut code = 0;
     for name in &args.names {
-        match remove(store, name) {
+        match remove(engine, store, name) {
             Ok(()) => output::line(name)?,
             Err(error) => {
                 output::error(&error);
@@ -33,15 +35,22 @@ pub(crate) fn run(store: &Store, args: &Args) -> Result<i32, CliError> {
     Ok(code)
 }
 
-fn remove(store: &Store, name: &str) -> Result<(), CliError> {
+fn remove(engine: &Engine, store: &Store, name: &str) -> Result<(), CliError> {
     let name: BaseName = name.parse()?;
     let lock = store.lock()?;
-    // No machine can use a base yet.
-    match store.remove(lock, &name, &[]) {
+    match store.remove(lock, &name, &users(engine, &name)?) {
         Err(error @ RemoveError::Store(StoreError::NotFound { .. })) => {
             Err(CliError::from(error).with_code(NO_SUCH))
         }
         Err(error @ RemoveError::InUse { .. }) => Err(CliError::from(error).with_code(IN_USE)),
         removed => Ok(removed?),
     }
+}
+
+/// The machines that were made from the base, by name.
+fn users(engine: &Engine, base: &BaseName) -> Result<Vec<String>, CliError> {
+    let all = engine.registry().list()?.into_iter().map(|found| found.record);
+    let is_user = |system: &SystemSpec| system.base == base.as_str();
+    let users = all.filter(|record| record.spec.system.as_ref().is_some_and(is_user));
+    Ok(users.map(|record| record.name.to_string()).collect())
 }
