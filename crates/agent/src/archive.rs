@@ -16,11 +16,12 @@ mod unpack;
 use std::sync::Arc;
 
 use mimeo_agent_protocol::link::{Item, Receiver, Sender, Stream};
-use mimeo_agent_protocol::message::{ChangesFormat, Failure, Reply, channel};
+use mimeo_agent_protocol::message::{ChangesFormat, Failure, FailureKind, Reply, channel};
 
 pub(crate) use pack::PackOptions;
 
 use crate::blocking::{run_blocking, run_in_container};
+use crate::failure::failure;
 use crate::machine::Machine;
 pub(crate) use copy::copy_content;
 
@@ -40,6 +41,11 @@ pub(crate) async fn handle_read(machine: &Arc<Machine>, path: String, options: P
 pub(crate) async fn handle_changes(machine: &Arc<Machine>, format: ChangesFormat, stream: Stream) {
     // The agent's own mounts have the image and the changes, whatever the container has mounted over them.
     if let Err(failed) = machine.container_root() {
+        return stream.sender.message(&Reply::Failed(failed));
+    }
+    if machine.is_system() {
+        let failed =
+            failure(FailureKind::Invalid, "a whole system has no image that its changes could be told from");
         return stream.sender.message(&Reply::Failed(failed));
     }
     let (mut writer, chunks) = pipe::writer();

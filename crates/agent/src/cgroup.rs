@@ -200,17 +200,36 @@ pub(crate) fn out_of_memory_kills() -> u64 {
     read_keyed("memory.events", "oom_kill").unwrap_or_default()
 }
 
-/// Number of processes in the container. Nested groups are included.
-pub(crate) fn process_count() -> u64 {
+/// Number of processes of the workload. Nested groups are included.
+pub(crate) fn process_count(is_system: bool) -> u64 {
     match read_number("pids.current") {
-        Some(0) => 0,
-        _ => pids().len() as u64,
+        Some(0) if !is_system => 0,
+        _ => workload_pids(is_system).len() as u64,
     }
+}
+
+/// The memory of the workload, in bytes; `None` if the kernel does not count it.
+pub(crate) fn memory_bytes(is_system: bool) -> Option<u64> {
+    sum(is_system, |group| read_number_of(group, "memory.current"))
+}
+
+/// The processor time of the workload, in microseconds; `None` if the kernel does not count it.
+pub(crate) fn cpu_micros(is_system: bool) -> Option<u64> {
+    sum(is_system, |group| find_keyed(&std::fs::read_to_string(group.join("cpu.stat")).ok()?, "usage_usec"))
+}
+
+/// The sum of a figure of the workload's groups. One of them may have vanished meanwhile.
+fn sum(is_system: bool, read: impl Fn(&Path) -> Option<u64>) -> Option<u64> {
+    workload_groups(is_system).iter().filter_map(|group| read(group)).reduce(u64::saturating_add)
 }
 
 /// Reads a number from one of the group's single-value files.
 pub(crate) fn read_number(file: &str) -> Option<u64> {
-    std::fs::read_to_string(Path::new(CONTAINER).join(file)).ok()?.trim().parse().ok()
+    read_number_of(Path::new(CONTAINER), file)
+}
+
+fn read_number_of(group: &Path, file: &str) -> Option<u64> {
+    std::fs::read_to_string(group.join(file)).ok()?.trim().parse().ok()
 }
 
 /// Reads the number of a key from one of the group's flat keyed files.

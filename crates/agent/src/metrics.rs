@@ -13,11 +13,12 @@ use crate::{cgroup, procfs, rootfs};
 /// Reads all of the kernel's counters.
 pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     let configured = machine.container_root().is_ok();
-    let metrics = run_blocking(move || Ok(read(configured)?)).await?;
+    let is_system = machine.is_system();
+    let metrics = run_blocking(move || Ok(read(configured, is_system)?)).await?;
     Ok(Reply::Metrics(Box::new(metrics)))
 }
 
-fn read(configured: bool) -> Result<Metrics, SystemError> {
+fn read(configured: bool, is_system: bool) -> Result<Metrics, SystemError> {
     let proc = |name: &str| read_to_string(format!("/proc/{name}")).context(format!("read /proc/{name}"));
     let (disk_read_bytes, disk_written_bytes) = procfs::disks(&proc("diskstats")?);
     Ok(Metrics {
@@ -25,11 +26,11 @@ fn read(configured: bool) -> Result<Metrics, SystemError> {
         memory: procfs::memory(&proc("meminfo")?),
         load: procfs::load(&proc("loadavg")?),
         uptime_seconds: procfs::uptime(&proc("uptime")?),
-        processes: cgroup::process_count(),
+        processes: cgroup::process_count(is_system),
         disk: if configured { filesystem()? } else { Filesystem::default() },
         network: procfs::network(&proc("net/dev")?),
-        container_memory_bytes: cgroup::read_number("memory.current"),
-        container_cpu_micros: cgroup::read_keyed("cpu.stat", "usage_usec"),
+        container_memory_bytes: cgroup::memory_bytes(is_system),
+        container_cpu_micros: cgroup::cpu_micros(is_system),
         disk_read_bytes,
         disk_written_bytes,
     })

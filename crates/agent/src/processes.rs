@@ -10,6 +10,7 @@ use mimeo_agent_protocol::message::{Failure, ProcessInfo, Reply};
 use rustix::fs::{Mode, OFlags};
 
 use crate::blocking::{ContainerRoot, run_in_container};
+use crate::cgroup;
 use crate::failure::Context;
 use crate::launch::read_image_file;
 use crate::machine::Machine;
@@ -36,8 +37,16 @@ pub(crate) async fn handle(machine: &Arc<Machine>) -> Result<Reply, Failure> {
     // The agent's /proc: the container may have hidden its own.
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).context("open /proc")?;
     let root = ContainerRoot::MountNamespace(container.mount_ns.clone());
-    let (passwd, seen) =
-        run_in_container(root, move || Ok((read_image_file("/etc/passwd")?, read_processes(&proc)))).await?;
+    // A whole system is in the agent's PID namespace, where the kernel's threads are, too.
+    let of_system = container.is_system().then(|| cgroup::workload_pids(true));
+    let (passwd, seen) = run_in_container(root, move || {
+        let seen = match of_system {
+            Some(pids) => pids.into_iter().filter_map(|pid| read_process(&proc, pid, 0)).collect(),
+            None => read_processes(&proc),
+        };
+        Ok((read_image_file("/etc/passwd")?, seen))
+    })
+    .await?;
     let uptime = procfs::uptime(&read_to_string("/proc/uptime").context("read /proc/uptime")?);
     Ok(Reply::Processes { processes: describe(&seen, &passwd, uptime) })
 }
@@ -51,10 +60,11 @@ fn read_processes(proc: &OwnedFd) -> Vec<ObservedProcess> {
         return Vec::new();
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
-    names.filter_map(|pid| read_process(proc, pid)).collect()
+    names.filter_map(|pid| read_process(proc, pid, 1)).collect()
 }
 
-fn read_process(proc: &OwnedFd, outer: i32) -> Option<ObservedProcess> {
+/// Reads a process that is this many PID namespaces below the agent's.
+fn read_process(proc: &OwnedFd, outer: i32, depth: usize) -> Option<ObservedProcess> {
     let read = |name: &str| -> Option<String> {
         let path = PathBuf::from(outer.to_string()).join(name);
         let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -64,7 +74,7 @@ fn read_process(proc: &OwnedFd, outer: i32) -> Option<ObservedProcess> {
     };
     let status = read("status")?;
     // The PIDs from the agent's namespace inwards; processes outside the container have only one.
-    let inner = procfs::field(&status, "NSpid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let inner = procfs::field(&status, "NSpid")?.split_ascii_whitespace().nth(depth)?.parse().ok()?;
     let uid = procfs::field(&status, "Uid")?.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let stat = procfs::stat(&read("stat")?)?;
     let command = read("cmdline").unwrap_or_default();

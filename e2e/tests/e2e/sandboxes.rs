@@ -59,6 +59,8 @@ fn a_whole_system_boots_is_used_cloned_and_powers_off() {
     assert_eq!(world.sh("dev", "cat /home/debian/.ssh/authorized_keys"), SSH_KEY);
     let kib: u64 = world.sh("dev", "df --output=size / | tail -1").trim().parse().expect("a number");
     assert!(kib > 4 << 20, "the root filesystem fills the larger disk: {kib} KiB");
+    assert!(world.mimeo(["top", "dev"]).ok().stdout.contains("systemd-journald"));
+    assert!(world.mimeo(["diff", "dev"]).stderr.contains("a whole system has no image"));
     // The host's resolver is reached through the machine's own network.
     world.sh("dev", "resolvectl dns | grep -q '10\\.'");
     let users = world.mimeo(["base", "rm", "debian"]);
@@ -74,6 +76,9 @@ fn a_whole_system_boots_is_used_cloned_and_powers_off() {
     assert_eq!(world.sh("copy", "hostname; cat /etc/hostname"), "copy\ncopy");
     assert_eq!(world.sh("copy", "systemctl is-active counter ssh"), "active\nactive");
 
+    world.mimeo(["kill", "copy"]).ok();
+    world.mimeo(["wait", "copy"]).ok();
+    assert_eq!(world.inspect("copy")["State"]["ExitCode"], 137);
     world.mimeo(["stop", "--time", "60", "dev"]).ok();
     assert_eq!(world.inspect("dev")["State"]["ExitCode"], 0, "it has powered off by itself");
     world.mimeo(["rm", "--force", "dev", "copy"]).ok();

@@ -66,10 +66,13 @@ pub(super) fn measure(options: &Options) -> Result<()> {
     for clients in CLIENTS {
         for origin in Origin::ALL {
             announce(&format!("{}, {clients} at once", origin.label()), u32::try_from(machines)?);
-            api.starts.push(first_exec::measure(&client, origin, clients, machines)?);
+            if (origin, clients) == (Origin::Pool, 1) {
+                api.starts.extend(direct::measure_both(&site, &client, machines)?);
+            } else {
+                api.starts.push(first_exec::measure(&client, origin, clients, machines)?);
+            }
         }
     }
-    api.starts.push(direct::measure(&site, machines)?);
     first_exec::remove_pool(&client);
     measure_records(&site, manager, &mut api, records)?;
     api.host.load_at_end = host::load();

@@ -264,7 +264,14 @@ impl Machine {
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind, id } => return self.save(tag, kind, id, reply).await,
-            ControlRequest::Signal { signal } => return self.signal_container(signal, reply),
+            ControlRequest::Signal { signal } => {
+                self.signal_container(signal, reply);
+                if signal == SIGKILL && self.record().system.is_some() {
+                    // The kernel does not kill PID 1, the init of a whole system.
+                    self.kill().await;
+                }
+                return;
+            }
             ControlRequest::CheckHealth => return self.check_health(reply),
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,

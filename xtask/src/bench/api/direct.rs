@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use e2e::Client;
 use mimeo_agent_protocol::message::Request;
 use mimeo_engine::machine::CloneOverrides;
 use mimeo_engine::snapshot_server::{ServeRecord, list, reserve, start_clones};
@@ -10,23 +11,35 @@ use mimeo_engine::{ControlClient, Engine, Home, MachineId};
 
 use super::POOL;
 use super::figures::Start;
+use super::first_exec::{self, Origin};
 use crate::bench::lab::Site;
 use crate::bench::samples::Samples;
 
 /// Pause between two looks at the pool.
 const POOL_POLL: Duration = Duration::from_millis(20);
 
-/// Takes clones from the pool and runs `true` in each, in this process.
-pub(super) fn measure(site: &Site<'_>, machines: usize) -> Result<Start> {
+/// Takes clones from the pool and runs `true` in each, by turns through the manager and in this process: both see the same
+/// host.
+pub(super) fn measure_both(site: &Site<'_>, client: &Client, machines: usize) -> Result<[Start; 2]> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let engine = Engine::new(Home::at(site.home(), site.run_dir())?);
-    let (mut millis, mut creation) = (Samples::default(), Samples::default());
+    first_exec::set_pool(client);
+    let (mut managed, mut own) = (Vec::new(), Vec::new());
     for _ in 0..machines {
-        let (whole, part) = runtime.block_on(start(&engine))?;
+        managed.push(first_exec::start_one(client)?);
+        own.push(runtime.block_on(start(&engine))?);
+    }
+    Ok([summary(Origin::Pool.label(), managed), summary("pool, without the manager", own)])
+}
+
+/// The whole times and those of the creation alone.
+fn summary(origin: &str, times: Vec<(f64, f64)>) -> Start {
+    let (mut millis, mut creation) = (Samples::default(), Samples::default());
+    for (whole, part) in times {
         millis.push(whole);
         creation.push(part);
     }
-    Ok(Start { origin: "pool, without the manager".to_owned(), clients: 1, millis, creation })
+    Start { origin: origin.to_owned(), clients: 1, millis, creation }
 }
 
 async fn start(engine: &Engine) -> Result<(f64, f64)> {

@@ -58,9 +58,6 @@ pub(super) fn measure(client: &Client, origin: Origin, clients: usize, machines:
                 let client = Client::new(client.url(), client.token());
                 client.get("/v1/whoami").ok(200);
                 while next.fetch_add(1, Ordering::Relaxed) < machines {
-                    if origin == Origin::Pool && clients == 1 {
-                        wait_for_pool(&client);
-                    }
                     let started = start(&client, origin);
                     results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(started);
                 }
@@ -89,7 +86,13 @@ fn start(client: &Client, origin: Origin) -> Result<(f64, f64)> {
     Ok((whole.as_secs_f64() * 1000.0, creation.as_secs_f64() * 1000.0))
 }
 
-fn set_pool(client: &Client) {
+/// Starts one machine from the pool, when that is full.
+pub(super) fn start_one(client: &Client) -> Result<(f64, f64)> {
+    wait_for_pool(client);
+    start(client, Origin::Pool)
+}
+
+pub(super) fn set_pool(client: &Client) {
     let path = format!("/v1/snapshots/{SNAPSHOT}/pool?wait=60");
     let answer = client.json("PUT", &path, &json!({ "size": POOL }));
     assert!([200, 201, 202].contains(&answer.status), "{answer:?}");

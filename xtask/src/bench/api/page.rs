@@ -70,8 +70,8 @@ Made by `cargo xtask bench api --publish`, after `make build`. All samples are i
 ## Method
 - The manager, its clients and the machines share the host's processors. Each client sends its requests over one connection: a POST with `?wait=`,
   then a POST of `true` to that machine's `/exec`. The removal that follows is not measured. A single client that takes machines from the pool waits until it is
-  full again, also without the manager; several do not.
-- \"Without the manager\" is the same from the same pool by the engine's library, in the measuring process. The difference is the manager's own part.
+  full again; several do not.
+- \"Without the manager\" is the same from the same pool by the engine's library, in the measuring process, by turns with the manager. The difference is the manager's own part.
 - The records of lists are copies of one machine's record, of machines that could not be created.
 
 ## Host
