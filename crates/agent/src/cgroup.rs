@@ -170,14 +170,9 @@ pub(crate) fn read_stat(pid: i32) -> Option<Stat> {
     procfs::stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The processes of the workload, as PIDs in the agent's namespace.
+/// The processes of the workload, as PIDs in the agent's namespace. Nested groups are included.
 pub(crate) fn workload_pids(is_system: bool) -> Vec<i32> {
     workload_groups(is_system).iter().flat_map(|group| pids_below(group)).collect()
-}
-
-/// The container's processes, as PIDs in the agent's namespace. Nested groups are included.
-pub(crate) fn pids() -> Vec<i32> {
-    pids_below(Path::new(CONTAINER))
 }
 
 fn pids_below(group: &Path) -> Vec<i32> {

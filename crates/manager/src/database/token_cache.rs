@@ -38,8 +38,8 @@ impl TokenCache {
         self.lock().changes
     }
 
-    /// Keeps a token, unless something was changed since it began to be read.
-    pub(super) fn keep(&self, hash: String, row: TokenRow, changes: u64) {
+    /// Adds a token, unless something was changed since it began to be read.
+    pub(super) fn insert(&self, hash: String, row: TokenRow, changes: u64) {
         let mut inner = self.lock();
         if inner.changes != changes {
             return;
@@ -90,9 +90,9 @@ mod tests {
         let cache = TokenCache::default();
         let changes = cache.changes();
         cache.clear();
-        cache.keep("a".to_owned(), row(), changes);
+        cache.insert("a".to_owned(), row(), changes);
         assert_eq!(cache.get("a"), None);
-        cache.keep("a".to_owned(), row(), cache.changes());
+        cache.insert("a".to_owned(), row(), cache.changes());
         assert_eq!(cache.get("a"), Some(row()));
         cache.clear();
         assert_eq!(cache.get("a"), None);
@@ -102,7 +102,7 @@ mod tests {
     fn no_more_than_its_capacity_is_kept() {
         let cache = TokenCache::default();
         for number in 0..=CAPACITY {
-            cache.keep(number.to_string(), row(), 0);
+            cache.insert(number.to_string(), row(), 0);
         }
         assert_eq!(cache.lock().tokens.len(), 1);
     }

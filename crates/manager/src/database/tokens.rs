@@ -38,7 +38,7 @@ impl Database {
         let row = query.bind(hash.clone()).fetch_optional(&self.pool).in_time().await?;
         let row = row.map(|row| from_row(&row)).transpose()?;
         if let Some(row) = &row {
-            self.token_cache.keep(hash, row.clone(), changes);
+            self.token_cache.insert(hash, row.clone(), changes);
         }
         Ok(row)
     }
