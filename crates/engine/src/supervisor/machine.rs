@@ -264,14 +264,10 @@ impl Machine {
                 return self.stop(timeout).await;
             }
             ControlRequest::Snapshot { tag, kind, id } => return self.save(tag, kind, id, reply).await,
-            ControlRequest::Signal { signal } => {
-                self.signal_container(signal, reply);
-                if signal == SIGKILL && self.record().system.is_some() {
-                    // The kernel does not kill PID 1, the init of a whole system.
-                    self.kill().await;
-                }
-                return;
+            ControlRequest::Signal { signal: SIGKILL } if self.record().system.is_some() => {
+                self.kill_system().await
             }
+            ControlRequest::Signal { signal } => return self.signal_container(signal, reply),
             ControlRequest::CheckHealth => return self.check_health(reply),
             ControlRequest::Pause => self.pause().await,
             ControlRequest::Unpause => self.unpause().await,
@@ -391,12 +387,7 @@ impl Machine {
             reply.send(ControlReply::Refused { refusal }).ok();
             return;
         }
-        if ENDING_SIGNALS.contains(&signal) || signal == self.guest.stop_signal {
-            self.guest.claim.record.stopped_by_user = true;
-            self.cancel_restart();
-            self.store_state();
-        }
-        self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
+        self.note_signal(signal);
         self.send_signal(signal, move |sent| {
             let answer = match sent {
                 Ok(()) => ControlReply::Done,
@@ -404,6 +395,26 @@ impl Machine {
             };
             reply.send(answer).ok();
         });
+    }
+
+    /// Kills the VMM of a whole system: the kernel does not kill its init, which is PID 1.
+    async fn kill_system(&mut self) -> ControlReply {
+        if let Err(refusal) = decide(self.record().phase(), Action::Signal) {
+            return ControlReply::Refused { refusal };
+        }
+        self.note_signal(SIGKILL);
+        self.kill().await;
+        ControlReply::Done
+    }
+
+    /// Records that a client requests a signal.
+    fn note_signal(&mut self, signal: i32) {
+        if ENDING_SIGNALS.contains(&signal) || signal == self.guest.stop_signal {
+            self.guest.claim.record.stopped_by_user = true;
+            self.cancel_restart();
+            self.store_state();
+        }
+        self.events.record(&self.guest.claim.record, "kill", &[("signal", signal::name(signal))]);
     }
 
     /// Sends the container a signal that no client waits for.
