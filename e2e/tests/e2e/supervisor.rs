@@ -169,7 +169,8 @@ fn twenty_machines_start_at_once() {
 fn killing_the_client_of_a_detached_start_undoes_it() {
     let world = World::new(User::Root);
     let image = world.busybox();
-    let mut child = world.spawn(["run", "-d", &image, "sleep", "1000"]);
+    // A restored guest would run before it is seen on a busy host.
+    let mut child = world.spawn(["run", "-d", "--cold", &image, "sleep", "1000"]);
     until("QEMU runs", || {
         world.processes().into_iter().find(|(_, arguments)| arguments.contains("-M microvm"))
     });
