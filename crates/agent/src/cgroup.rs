@@ -110,7 +110,11 @@ fn open_group(group: &str) -> Result<OwnedFd, SystemError> {
 pub(crate) fn freeze(is_system: bool) -> Result<(), Failure> {
     absorb_aside()?;
     let groups = workload_groups(is_system);
-    set_frozen(&groups, "1")?;
+    if let Err(error) = set_frozen(&groups, "1") {
+        // Some may be frozen already.
+        set_frozen(&groups, "0")?;
+        return Err(error.into());
+    }
     let deadline = Instant::now() + FREEZE_TIMEOUT;
     while !groups.iter().all(|group| is_frozen(group)) {
         if Instant::now() > deadline {
@@ -129,15 +133,20 @@ pub(crate) fn thaw(is_system: bool) -> Result<(), SystemError> {
 }
 
 fn set_frozen(groups: &[PathBuf], value: &str) -> Result<(), SystemError> {
-    groups
-        .iter()
-        .try_for_each(|group| std::fs::write(group.join("cgroup.freeze"), value))
-        .context("freeze or thaw the workload")
+    let set = |group: &PathBuf| match std::fs::write(group.join("cgroup.freeze"), value) {
+        // The system has removed it meanwhile, which it does only with empty groups.
+        Err(_) if !group.exists() => Ok(()),
+        set => set,
+    };
+    groups.iter().try_for_each(set).context("freeze or thaw the workload")
 }
 
 fn is_frozen(group: &Path) -> bool {
-    let events = std::fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
-    find_keyed(&events, "frozen") == Some(1)
+    match std::fs::read_to_string(group.join("cgroup.events")) {
+        Ok(events) => find_keyed(&events, "frozen") == Some(1),
+        // A group that is gone has no processes.
+        Err(_) => !group.exists(),
+    }
 }
 
 /// Moves the processes of the other group into the container's group.

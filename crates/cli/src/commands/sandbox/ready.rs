@@ -7,8 +7,8 @@ use crate::backend::{Host, ProcessItem};
 use crate::error::CliError;
 
 /// Waits until systemd has finished its start, with or without units that failed. `systemctl` waits by itself once systemd
-/// answers, which is a moment after it became PID 1.
-const SCRIPT: &str = "while :; do state=$(systemctl is-system-running --wait 2>/dev/null); \
+/// answers, which is a moment after it became PID 1. Of another init it is not known when it has finished.
+const SCRIPT: &str = "command -v systemctl >/dev/null || exit 0; while :; do state=$(systemctl is-system-running --wait 2>/dev/null); \
      case $state in running|degraded|maintenance) exit 0;; stopping) exit 1;; esac; sleep 0.2; done";
 
 /// Waits until the system has started.
